@@ -1,0 +1,109 @@
+"""What every step shares on the command line: log file, header, progress bar, plain errors."""
+
+import argparse
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from stylenat import runtime
+from stylenat.errors import UserError
+
+log = logging.getLogger("stylenat")
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """An argument parser with the options every step has."""
+    result = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    result.add_argument("--log", type=Path, help="also write the log to this file")
+    return result
+
+
+def add_device(to: argparse.ArgumentParser) -> None:
+    """The ``--device`` option of steps that run a network."""
+    to.add_argument("--device", default="auto", help="auto, cpu or cuda")
+
+
+def main(
+    options: argparse.ArgumentParser,
+    run: Callable[[argparse.Namespace], None],
+    arguments: list[str] | None = None,
+) -> None:
+    """Parse, open the log, print the header, run; a UserError is one line and exit status 1.
+
+    Any other exception is logged with its traceback: it is a defect, or a file worth sending us.
+    """
+    args = options.parse_args(arguments)
+    _open_log(args.log)
+    try:
+        with logging_redirect_tqdm():
+            _header(args)
+            run(args)
+    except UserError as error:
+        log.error("error: %s", error)
+        sys.exit(1)
+    except Exception:
+        log.exception("unexpected failure")
+        sys.exit(70)
+
+
+def progress(
+    iterable: Iterable[Any] | None = None,
+    *,
+    total: int | None = None,
+    desc: str = "",
+    unit: str = "it",
+    initial: int = 0,
+) -> tqdm:
+    """A progress bar with rate and time left on stderr; sparse lines where that is no terminal."""
+    terminal = sys.stderr.isatty()
+    return tqdm(
+        iterable,
+        total=total,
+        desc=desc,
+        unit=unit,
+        initial=initial,
+        mininterval=0.5 if terminal else 20,
+        ascii=None if terminal else True,
+        dynamic_ncols=terminal,
+        disable=int(os.environ.get("RANK", "0")) != 0,
+    )
+
+
+def _open_log(path: Path | None) -> None:
+    rank = int(os.environ.get("RANK", "0"))
+    log.setLevel(logging.INFO if rank == 0 else logging.WARNING)
+    prefix = "" if rank == 0 else f"rank {rank}: "
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if path is not None and rank == 0:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(path, mode="w"))
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter(f"%(asctime)s {prefix}%(message)s", "%H:%M:%S"))
+        log.addHandler(handler)
+    logging.captureWarnings(True)
+
+
+def _header(args: argparse.Namespace) -> None:
+    """The line that reruns this step by hand, then what the numbers below depend on."""
+    module = sys.modules["__main__"].__spec__
+    name = module.name if module else sys.argv[0]
+    log.info("$ python -m %s %s", name, shlex.join(sys.argv[1:]))
+    log.info("versions: %s", ", ".join(f"{k} {v}" for k, v in runtime.versions().items()))
+    log.info("commit: %s", runtime.commit())
+    if hasattr(args, "device"):
+        from stylenat.models.attention import describe
+
+        args.device = runtime.select_device(args.device)
+        log.info("device: %s", runtime.describe_device(args.device))
+        log.info("attention backend: %s", describe(args.device))
+    else:
+        log.info("device: none (this step runs no network); attention backend: none")

@@ -1,0 +1,216 @@
+"""What an experiment is made of: frozen dataclasses without defaults.
+
+Defaults live in ``config/config.yaml`` alone, so that there is one place to look; a value that
+cannot work is a :class:`ConfigError` naming its key, raised before anything is computed.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from stylenat.errors import ConfigError
+
+
+def _require(condition: bool, key: str, message: str) -> None:
+    if not condition:
+        raise ConfigError(f"{key}: {message}")
+
+
+def _tuples(levels: Any) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(level) for level in levels)
+
+
+@dataclass(frozen=True)
+class WidthConfig:
+    """Channels per resolution: ``min(channel_max, channel_base * channel_multiplier / res)``.
+
+    The discriminator needs nothing else (StyleGAN2's table, shared by both networks).
+    """
+
+    image_size: int
+    channel_max: int
+    channel_base: int
+    channel_multiplier: float
+
+    def __post_init__(self) -> None:
+        size = self.image_size
+        _require(
+            size >= 8 and size & (size - 1) == 0, "image_size", f"{size} is not a power of two >= 8"
+        )
+
+    def width(self, resolution: int) -> int:
+        """Channels of the feature maps of side ``resolution``."""
+        return min(
+            self.channel_max, int(self.channel_base * self.channel_multiplier // resolution)
+        )
+
+
+@dataclass(frozen=True)
+class HeadGroup:
+    """Consecutive heads of one level that share a neighbourhood (the paper's Hydra partition)."""
+
+    heads: int
+    kernel_size: int
+    dilation: int
+
+
+@dataclass(frozen=True)
+class ModelConfig(WidthConfig):
+    """The generator. ``kernels`` and ``dilations`` hold one list per level, from 4² upwards;
+    levels beyond ``image_size`` are cut off, so one pair of lists serves every size."""
+
+    style_dim: int
+    mapping_layers: int
+    mapping_lr: float
+    min_heads: int
+    mlp_ratio: float
+    kernels: tuple[tuple[int, ...], ...]
+    dilations: tuple[tuple[int, ...], ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        levels = len(self.resolutions)
+        for key in ("kernels", "dilations"):
+            value = _tuples(getattr(self, key))
+            _require(
+                len(value) >= levels and all(value),
+                key,
+                f"needs a non-empty list for each of the {levels} levels of {self.image_size}²",
+            )
+            object.__setattr__(self, key, value[:levels])
+        for resolution in self.resolutions:
+            channels, heads = self.width(resolution), self.heads(resolution)
+            _require(
+                channels % heads == 0,
+                "min_heads",
+                f"{channels} channels at {resolution}² do not divide into {heads} heads",
+            )
+            # Both axes of the sinusoidal embedding need sines and cosines of two frequencies.
+            _require(
+                channels % 4 == 0 and channels >= 8,
+                "channel_base",
+                f"{channels} channels at {resolution}² are not a multiple of 4 from 8 upwards",
+            )
+        for level in range(1, levels):
+            self.groups(level)
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """Sides of the levels: 4, 8, …, image_size."""
+        return tuple(4 << level for level in range(int(math.log2(self.image_size)) - 1))
+
+    @property
+    def latents(self) -> int:
+        """Number of blocks, each with its own copy of w: two per level."""
+        return 2 * len(self.resolutions)
+
+    def heads(self, resolution: int) -> int:
+        """Attention heads at a level: ``max(channels // 32, min_heads)``."""
+        return max(self.width(resolution) // 32, self.min_heads)
+
+    def groups(self, level: int) -> tuple[HeadGroup, ...]:
+        """Head groups of a neighbourhood-attention level (1 = 8²).
+
+        One kernel size serves all dilations of a level and the other way round; heads that do
+        not divide evenly go one each to the *last* groups, as in the published weights.
+        """
+        side = self.resolutions[level]
+        kernels, dilations = self.kernels[level], self.dilations[level]
+        count = max(len(kernels), len(dilations))
+        for key, values in (("kernels", kernels), ("dilations", dilations)):
+            _require(
+                len(values) in (1, count),
+                f"{key}[{level}]",
+                f"{len(values)} entries for {count} groups; give one, or one for each group",
+            )
+        kernels, dilations = (v * count if len(v) == 1 else v for v in (kernels, dilations))
+        heads = self.heads(side)
+        _require(
+            count <= heads,
+            f"dilations[{level}]",
+            f"{count} groups are more than the {heads} heads at {side}²",
+        )
+        small, remainder = divmod(heads, count)
+        groups = []
+        for index, (kernel, dilation) in enumerate(zip(kernels, dilations, strict=True)):
+            _require(
+                kernel % 2 == 1 and kernel >= 3,
+                f"kernels[{level}]",
+                f"kernel size {kernel} is not odd and at least 3",
+            )
+            _require(dilation >= 1, f"dilations[{level}]", f"dilation {dilation} is not positive")
+            _require(
+                kernel * dilation <= side,
+                f"dilations[{level}]",
+                f"kernel {kernel} x dilation {dilation} is wider than the side {side}",
+            )
+            extra = index >= count - remainder
+            groups.append(HeadGroup(small + extra, kernel, dilation))
+        return tuple(groups)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The optimisation problem (SPEC §3). ``batch_size`` is the total over all GPUs; the number
+    of iterations is not part of it, so that a run can be extended without retraining."""
+
+    seed: int
+    batch_size: int
+    horizontal_flips: bool
+    generator_lr: float
+    discriminator_lr: float
+    beta1: float
+    beta2: float
+    lr_decay_start: int | None  # iteration from which both rates fall linearly …
+    lr_decay_end: int | None  # … to zero at this one; null: constant
+    r1_gamma: float
+    r1_interval: int
+    bcr_weight: float
+    gradient_clip: float
+    ema_half_life: float  # iterations until a weight's share in the average has halved
+
+    def __post_init__(self) -> None:
+        for key in ("batch_size", "generator_lr", "discriminator_lr", "r1_interval"):
+            _require(getattr(self, key) > 0, key, f"{getattr(self, key)} is not positive")
+        for key in ("gradient_clip", "ema_half_life"):
+            _require(getattr(self, key) > 0, key, f"{getattr(self, key)} is not positive")
+        for key in ("beta1", "beta2"):
+            _require(0 <= getattr(self, key) < 1, key, f"{getattr(self, key)} is not in [0, 1)")
+        start, end = self.lr_decay_start, self.lr_decay_end
+        _require(
+            (start is None) == (end is None), "lr_decay_end", "needs lr_decay_start, and vice versa"
+        )
+        if start is not None:
+            _require(0 <= start < end, "lr_decay_end", f"{end} is not after lr_decay_start {start}")
+
+
+@dataclass(frozen=True)
+class ExperimentConfig:
+    """Everything that decides what the weights will be, and nothing else."""
+
+    name: str
+    dataset: str
+    model: ModelConfig
+    discriminator: WidthConfig
+    training: TrainingConfig
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, in the order of the fields."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The inverse of :meth:`to_dict`; unknown or missing keys are refused by name."""
+        values = dict(values)
+        try:
+            for key, kind in (
+                ("model", ModelConfig),
+                ("discriminator", WidthConfig),
+                ("training", TrainingConfig),
+            ):
+                values[key] = kind(**values[key])
+            return cls(**values)
+        except (TypeError, KeyError) as error:
+            raise ConfigError(f"experiment record: {error}") from error
+        except ConfigError as error:
+            raise ConfigError(f"experiments.{values.get('name')}.{error}") from error

@@ -1,0 +1,277 @@
+"""The StyleNAT generator (paper, section 3): style blocks on Hydra neighbourhood attention.
+
+Feature maps are (B, H, W, C) throughout, because every layer but the resampling acts on the
+channels of single pixels. Images are (B, 3, S, S). Parameter names are those of the reference's
+current checkpoints.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stylenat.config import HeadGroup, ModelConfig
+from stylenat.models.attention import neighborhood_attention
+from stylenat.models.layers import EqualLinear, Upsample, scaled_leaky_relu
+
+WEIGHT_STD = 0.02
+START_SIDE = 4  # of the constant input
+
+
+class PixelNorm(nn.Module):
+    """Scale every z (B, D) to unit mean square."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-8)
+
+
+class MappingLayer(EqualLinear):
+    """One layer of the mapping network: equalised linear, leaky ReLU, √2."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.linear(x, self.weight * self.weight_scale)
+        return scaled_leaky_relu(y + self.bias * self.bias_scale)
+
+
+class ConstantInput(nn.Module):
+    """The learned 4² map every image starts from: (1, C, 4, 4), put out as (B, 4, 4, C)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.input = nn.Parameter(torch.randn(1, channels, START_SIDE, START_SIDE))
+
+    def forward(self, batch: int) -> Tensor:
+        return self.input.permute(0, 2, 3, 1).expand(batch, -1, -1, -1)
+
+
+class AdaIN(nn.Module):
+    """Adaptive instance norm: x (B, H, W, C), w (B, D) → gamma(w) * normalised x + beta(w).
+
+    Statistics are over the pixels, biased, eps 1e-5. Upstream does not add 1 to gamma.
+    """
+
+    def __init__(self, channels: int, style_dim: int):
+        super().__init__()
+        self.style = EqualLinear(style_dim, 2 * channels)
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        gamma, beta = self.style(w)[:, None, None, :].chunk(2, -1)
+        centred = x - x.mean((1, 2), keepdim=True)
+        variance = centred.square().mean((1, 2), keepdim=True)
+        return torch.addcmul(beta, centred * torch.rsqrt(variance + 1e-5), gamma)
+
+
+class FullAttention(nn.Module):
+    """Self-attention over the 16 pixels of the 4² level with relative position bias."""
+
+    def __init__(self, channels: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        span = 2 * START_SIDE - 1
+        self.rpb = nn.Parameter(torch.empty(heads, span, span))
+        position = torch.cartesian_prod(torch.arange(START_SIDE), torch.arange(START_SIDE))
+        offset = position[None, :] - position[:, None] + START_SIDE - 1  # key - query, from 0
+        self.register_buffer("relative_position_index", offset[..., 0] * span + offset[..., 1])
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.proj = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, height, width, channels = x.shape
+        qkv = self.qkv(x).view(batch, height * width, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        bias = self.rpb.flatten(1)[:, self.relative_position_index].to(qkv.dtype)
+        y = F.scaled_dot_product_attention(*qkv, attn_mask=bias[None])
+        return self.proj(y.transpose(1, 2).reshape(x.shape))
+
+
+class HydraAttention(nn.Module):
+    """Neighbourhood attention whose groups of heads see different neighbourhoods
+    (paper, section 3.2): kernel and dilation belong to the group, one bias table per head."""
+
+    def __init__(self, channels: int, groups: tuple[HeadGroup, ...]):
+        super().__init__()
+        self.groups = groups
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.rpb = nn.ParameterList(
+            torch.empty(group.heads, 2 * group.kernel_size - 1, 2 * group.kernel_size - 1)
+            for group in groups
+        )
+        self.proj = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, height, width, channels = x.shape
+        heads = [group.heads for group in self.groups]
+        qkv = self.qkv(x).view(batch, height, width, 3, sum(heads), -1).permute(3, 0, 4, 1, 2, 5)
+        outputs = [
+            neighborhood_attention(*part, rpb, group.kernel_size, group.dilation)
+            for part, rpb, group in zip(qkv.split(heads, 2), self.rpb, self.groups, strict=True)
+        ]
+        return self.proj(torch.cat(outputs, 1).permute(0, 2, 3, 1, 4).reshape(x.shape))
+
+
+class MLP(nn.Module):
+    """Two linear layers around an exact (erf) GELU."""
+
+    def __init__(self, channels: int, ratio: float):
+        super().__init__()
+        hidden = int(channels * ratio)
+        self.fc1 = nn.Linear(channels, hidden)
+        self.fc2 = nn.Linear(hidden, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class StyleBlock(nn.Module):
+    """Pre-norm transformer block whose norms carry the style."""
+
+    def __init__(self, channels: int, attention: nn.Module, config: ModelConfig):
+        super().__init__()
+        self.norm1 = AdaIN(channels, config.style_dim)
+        self.attn = attention
+        self.norm2 = AdaIN(channels, config.style_dim)
+        self.mlp = MLP(channels, config.mlp_ratio)
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x, w))
+        return x + self.mlp(self.norm2(x, w))
+
+
+class SinusoidalEmbedding(nn.Module):
+    """Sines and cosines of the pixel's column, then of its row: a map (side, side, channels)."""
+
+    def __init__(self, side: int, channels: int):
+        super().__init__()
+        frequencies = channels // 4
+        rates = torch.exp(torch.arange(frequencies) * -(math.log(10000) / (frequencies - 1)))
+        angles = torch.arange(1, side + 1)[:, None] * rates
+        self.register_buffer("axis", torch.cat((angles.sin(), angles.cos()), 1), persistent=False)
+        # Unused; checkpoints of the reference hold it.
+        self.register_buffer("_float_tensor", torch.zeros(1))
+
+    def forward(self) -> Tensor:
+        side, half = self.axis.shape
+        columns = self.axis[None, :, :].expand(side, side, half)
+        rows = self.axis[:, None, :].expand(side, side, half)
+        return torch.cat((columns, rows), -1)
+
+
+class LevelUpsample(nn.Module):
+    """To the next level: bilinear ×2, layer norm, linear to its width, scaled position embedding."""
+
+    def __init__(self, inputs: int, outputs: int, side: int):
+        super().__init__()
+        self.alpha = nn.Parameter(torch.zeros(1))
+        self.norm = nn.LayerNorm(inputs)
+        self.reduction = nn.Linear(inputs, outputs, bias=False)
+        self.sin_pos_embed = SinusoidalEmbedding(side, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.interpolate(
+            x.permute(0, 3, 1, 2), scale_factor=2, mode="bilinear", align_corners=False
+        )
+        x = self.reduction(self.norm(x.permute(0, 2, 3, 1)))
+        return x + self.alpha * self.sin_pos_embed().to(x.dtype)
+
+
+class Level(nn.Module):
+    """Two style blocks at one resolution, then the way up (identity after the last)."""
+
+    def __init__(self, config: ModelConfig, level: int):
+        super().__init__()
+        side = config.resolutions[level]
+        channels = config.width(side)
+
+        def attention() -> nn.Module:
+            if level == 0:
+                return FullAttention(channels, config.heads(side))
+            return HydraAttention(channels, config.groups(level))
+
+        self.blocks = nn.ModuleList(StyleBlock(channels, attention(), config) for _ in range(2))
+        if side < config.image_size:
+            self.upsample = LevelUpsample(channels, config.width(2 * side), 2 * side)
+        else:
+            self.upsample = None
+
+    def forward(self, x: Tensor, w1: Tensor, w2: Tensor) -> Tensor:
+        x = self.blocks[1](self.blocks[0](x, w1), w2)
+        return x if self.upsample is None else self.upsample(x)
+
+
+class ToRGB(nn.Module):
+    """Add this level's colours (B, H, W, C) to the image so far (B, 3, H, W or H/2, W/2)."""
+
+    def __init__(self, channels: int, upsample: bool):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(1, 3, 1, 1))
+        self.upsample = Upsample() if upsample else None
+        self.conv = nn.Conv2d(channels, 3, 1)
+
+    def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
+        rgb = F.linear(x, self.conv.weight.flatten(1), self.conv.bias).permute(0, 3, 1, 2)
+        rgb = rgb + self.bias
+        if skip is None:
+            return rgb
+        return rgb + (skip if self.upsample is None else self.upsample(skip))
+
+
+class Generator(nn.Module):
+    """z (B, style_dim) → images (B, 3, S, S) in ImageNet-normalised units, not clipped.
+
+    ``mapping`` and ``synthesis`` are its two halves; see :func:`stylenat.images.to_uint8`.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.config = config
+        layers = [
+            MappingLayer(config.style_dim, config.style_dim, config.mapping_lr)
+            for _ in range(config.mapping_layers)
+        ]
+        self.style = nn.Sequential(PixelNorm(), *layers)
+        self.input = ConstantInput(config.width(START_SIDE))
+        levels = range(len(config.resolutions))
+        self.layers = nn.ModuleList(Level(config, level) for level in levels)
+        # A level's colours are taken after its upsampling, so at the next level's width; the last
+        # two work at the same side, hence no upsampling in the last.
+        last = levels[-1]
+        self.to_rgbs = nn.ModuleList(
+            ToRGB(
+                config.width(config.resolutions[min(level + 1, last)]), upsample=level < last
+            )
+            for level in levels
+        )
+        self.apply(_initialise)
+
+    def mapping(self, z: Tensor) -> Tensor:
+        """z (B, style_dim) → w (B, style_dim)."""
+        return self.style(z)
+
+    def synthesis(self, w: Tensor) -> Tensor:
+        """w (B, style_dim), or one per block (B, latents, style_dim) → images (B, 3, S, S)."""
+        if w.ndim == 2:
+            w = w[:, None].expand(-1, self.config.latents, -1)
+        x, image = self.input(len(w)), None
+        for level, (layer, to_rgb) in enumerate(zip(self.layers, self.to_rgbs, strict=True)):
+            x = layer(x, w[:, 2 * level], w[:, 2 * level + 1])
+            image = to_rgb(x, image)
+        return image
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.synthesis(self.mapping(z))
+
+
+def _initialise(module: nn.Module) -> None:
+    """Truncated normal for linear layers and bias tables, a small Xavier for the colours."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=WEIGHT_STD)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Conv2d):
+        nn.init.xavier_normal_(module.weight, gain=WEIGHT_STD)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, FullAttention):
+        nn.init.trunc_normal_(module.rpb, std=WEIGHT_STD)
+    elif isinstance(module, HydraAttention):
+        for table in module.rpb:
+            nn.init.trunc_normal_(table, std=WEIGHT_STD)

@@ -1,0 +1,136 @@
+"""Layers shared by the two networks, and the fixed filters both resample with.
+
+Names of parameters and buffers are those of the published checkpoints.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LEAKY_SLOPE = 0.2
+LEAKY_GAIN = math.sqrt(2)  # keeps the variance through a leaky ReLU (StyleGAN2)
+
+
+def scaled_leaky_relu(x: Tensor) -> Tensor:
+    """``√2 * leaky_relu(x, 0.2)``."""
+    return F.leaky_relu(x, LEAKY_SLOPE) * LEAKY_GAIN
+
+
+class BiasedLeakyReLU(nn.Module):
+    """Per-channel bias, leaky ReLU, √2. Channels are dimension 1."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return scaled_leaky_relu(x + self.bias.view(1, -1, *(1,) * (x.ndim - 2)))
+
+
+class EqualLinear(nn.Module):
+    """Linear layer with equalised learning rate (StyleGAN): unit-variance weights are scaled by
+    ``lr_mul / √in`` at run time, the bias by ``lr_mul``."""
+
+    def __init__(self, inputs: int, outputs: int, lr_mul: float = 1.0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) / lr_mul)
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.weight_scale = lr_mul / math.sqrt(inputs)
+        self.bias_scale = lr_mul
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight * self.weight_scale, self.bias * self.bias_scale)
+
+
+def fir_kernel(gain: float = 1.0) -> Tensor:
+    """The (4, 4) binomial low-pass [1,3,3,1]⊗[1,3,3,1], summing to ``gain``."""
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
+    kernel = taps[:, None] * taps[None, :]
+    return kernel / kernel.sum() * gain
+
+
+def depthwise(x: Tensor, kernel: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
+    """Convolve every channel of x (B, C, H, W) with one symmetric (k, k) filter."""
+    weight = kernel.to(x.dtype).expand(x.shape[1], 1, *kernel.shape)
+    return F.conv2d(x, weight, stride=stride, padding=padding, groups=x.shape[1])
+
+
+class Blur(nn.Module):
+    """Low-pass before a stride-2 convolution: pad 2 on every side, H → H + 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("kernel", fir_kernel())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return depthwise(x, self.kernel, padding=2)
+
+
+class Downsample(nn.Module):
+    """Halve the side with the low-pass: pad 1, every second pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("kernel", fir_kernel())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return depthwise(x, self.kernel, stride=2, padding=1)
+
+
+class Upsample(nn.Module):
+    """Double the side: insert zeros, pad (2, 1), low-pass with gain 4."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("kernel", fir_kernel(gain=4.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        channels = x.shape[1]
+        weight = self.kernel.to(x.dtype).expand(channels, 1, *self.kernel.shape)
+        return F.conv_transpose2d(x, weight, stride=2, padding=1, groups=channels)
+
+
+class HaarTransform(nn.Module):
+    """The four Haar filters. lh is high-pass along rows (dimension y), hl along columns."""
+
+    high_pass = (-1.0, 1.0)
+
+    def __init__(self) -> None:
+        super().__init__()
+        low = torch.tensor([1.0, 1.0]) / math.sqrt(2)
+        high = torch.tensor(self.high_pass) / math.sqrt(2)
+        self.register_buffer("ll", torch.outer(low, low))
+        self.register_buffer("lh", torch.outer(high, low))
+        self.register_buffer("hl", torch.outer(low, high))
+        self.register_buffer("hh", torch.outer(high, high))
+
+    def filters(self, like: Tensor) -> Tensor:
+        """The bank as convolution weights (4, 1, 2, 2)."""
+        return torch.stack((self.ll, self.lh, self.hl, self.hh)).unsqueeze(1).to(like.dtype)
+
+
+class DWT(HaarTransform):
+    """Haar wavelet transform: (B, 3, H, W) → (B, 12, H/2, W/2), bands ll, lh, hl, hh."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        planes = x.reshape(batch * channels, 1, height, width)
+        # conv2d correlates; a true convolution needs the filters flipped.
+        bands = F.conv2d(planes, self.filters(x).flip(2, 3), stride=2)
+        bands = bands.view(batch, channels, 4, height // 2, width // 2).transpose(1, 2)
+        return bands.reshape(batch, 4 * channels, height // 2, width // 2)
+
+
+class InverseDWT(HaarTransform):
+    """The inverse: (B, 12, H, W) → (B, 3, 2H, 2W)."""
+
+    high_pass = (1.0, -1.0)  # the time-reversed filter: lh and hl change sign, hh does not
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        bands = x.view(batch, 4, channels // 4, height, width).transpose(1, 2)
+        planes = bands.reshape(batch * channels // 4, 4, height, width)
+        image = F.conv_transpose2d(planes, self.filters(x), stride=2)
+        return image.view(batch, channels // 4, 2 * height, 2 * width)

@@ -1,0 +1,55 @@
+"""The EMA generator as one safetensors file: tensors, configuration and where they come from."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from stylenat.config import ModelConfig
+from stylenat.errors import UserError
+from stylenat.models.generator import Generator
+from stylenat.records import atomic
+
+
+def save_generator(path: str | Path, generator: Generator, provenance: dict[str, Any]) -> None:
+    """Write weights, configuration and ``provenance`` (experiment, step, data set, …)."""
+    header = {
+        "model": json.dumps(asdict(generator.config)),
+        "provenance": json.dumps(provenance),
+    }
+    tensors = {key: value.contiguous() for key, value in generator.state_dict().items()}
+    with atomic(path) as temporary:
+        save_file(tensors, temporary, metadata=header)
+
+
+def read_header(path: str | Path) -> tuple[ModelConfig, dict[str, Any]]:
+    """(configuration, provenance) without reading the tensors.
+
+    Raises :class:`UserError` for a file that is missing, truncated or not one of ours.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+        return ModelConfig(**json.loads(header["model"])), json.loads(header["provenance"])
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; train or convert the weights first.") from None
+    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError, OSError) as error:
+        raise UserError(
+            f"{path} is truncated or not a generator of ours ({error}); "
+            "make it with stylenat.steps.train or stylenat.steps.convert."
+        ) from error
+
+
+def load_generator(path: str | Path, device: str | torch.device = "cpu") -> Generator:
+    """The generator from one of our safetensors files, in evaluation mode, gradients off."""
+    config, _ = read_header(path)
+    generator = Generator(config)
+    try:
+        generator.load_state_dict(load_file(path))
+    except RuntimeError as error:
+        raise UserError(f"{path} does not fit its own configuration: {error}") from error
+    return generator.to(device).eval().requires_grad_(False)

@@ -1,0 +1,92 @@
+"""Files that are whole or absent: every output is written beside its name, then renamed.
+
+No torch here, so that tables and figures start in a moment.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stylenat.errors import UserError
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary name beside ``path``; on success sync it and rename it to ``path``.
+
+    If the body raises, or the process dies, a file already at ``path`` is left as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Snakemake and users glob by suffix, so the temporary name must not end like the real one.
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(
+            f"{path} could not be written ({error.strerror or error}); "
+            "free the space or fix the permissions and run the same command again."
+        ) from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make a rename in ``path`` survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: str | Path, record: Any) -> None:
+    """Write one JSON record, keys in the order given, numbers unrounded."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read one JSON record; a file that is not JSON is a :class:`UserError`."""
+    try:
+        return json.loads(Path(path).read_text())
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not valid JSON ({error}); delete it and rerun.") from error
+
+
+def write_npz(path: str | Path, arrays: dict[str, np.ndarray], record: dict[str, Any]) -> None:
+    """Write arrays together with the JSON record that says what they are."""
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, record=np.array(json.dumps(record)), **arrays)
+
+
+def read_npz(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read what :func:`write_npz` wrote: (arrays, record). Nothing is unpickled."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        return arrays, json.loads(str(arrays.pop("record")))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; run the step that makes it.") from None
+    except Exception as error:  # zipfile, numpy and json each fail in several ways
+        raise UserError(
+            f"{path} is truncated or not one of our npz files ({error}); delete it and rerun."
+        ) from error
+
+
+def sha256(path: str | Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,81 @@
+"""Where a step runs: versions, commit, device. Torch is imported only when a device is asked for."""
+
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stylenat.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+PACKAGES = ("stylenat", "torch", "numpy", "scipy", "pillow", "lmdb", "safetensors", "pandas")
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that can change a number."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def commit() -> str:
+    """Short git commit of the code that runs, ``+dirty`` when it was edited, or ``unknown``."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+
+    try:
+        dirty = git("status", "--porcelain", "--untracked-files=no", "--", ".")
+        return git("rev-parse", "--short=12", "HEAD") + ("+dirty" if dirty else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def select_device(name: str) -> "torch.device":
+    """``auto`` (a GPU if there is one), ``cpu`` or ``cuda``; a missing GPU is a UserError."""
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(
+            "no CUDA device is visible here; run on a GPU node "
+            "(snakemake --profile profiles/slurm …) or set `device: any` in the experiment."
+        )
+    if name == "cuda":  # one process per GPU under torchrun
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    return torch.device(name)
+
+
+def describe_device(device: "torch.device") -> str:
+    """Human-readable device for logs and records: ``cpu (model, n threads)`` or the GPU's name."""
+    import torch
+
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"cpu ({_processor()}, {torch.get_num_threads()} threads)"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())

@@ -1,0 +1,24 @@
+"""Write the resolved experiment: the one file that decides what the weights will be."""
+
+import argparse
+import json
+from pathlib import Path
+
+from stylenat import command
+from stylenat.config import ExperimentConfig
+from stylenat.records import write_json
+
+
+def run(args: argparse.Namespace) -> None:
+    write_json(args.output, ExperimentConfig.from_dict(json.loads(args.values)).to_dict())
+
+
+def main() -> None:
+    options = command.parser(__doc__)
+    options.add_argument("--values", required=True, help="the experiment as JSON, defaults merged")
+    options.add_argument("--output", type=Path, required=True, help="resolved experiment (JSON)")
+    command.main(options, run)
+
+
+if __name__ == "__main__":
+    main()

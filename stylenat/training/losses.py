@@ -1,0 +1,22 @@
+"""The losses of StyleNAT's training (paper, section 4; SPEC §3), as functions of tensors."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Non-saturating loss of logits (B, 1): mean softplus(−real) + mean softplus(fake)."""
+    return F.softplus(-real).mean() + F.softplus(fake).mean()
+
+
+def generator_loss(fake: Tensor) -> Tensor:
+    """Non-saturating loss of logits (B, 1): mean softplus(−fake)."""
+    return F.softplus(-fake).mean()
+
+
+def r1_penalty(discriminator: nn.Module, reals: Tensor) -> Tensor:
+    """E‖∇D‖² over reals (B, 3, S, S), differentiable in D (Mescheder et al. 2018)."""
+    reals = reals.detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(discriminator(reals).sum(), reals, create_graph=True)
+    return gradient.square().flatten(1).sum(1).mean()
