@@ -44,7 +44,7 @@ def main(
     args = options.parse_args(arguments)
     _open_log(args.log)
     try:
-        with logging_redirect_tqdm():
+        with logging_redirect_tqdm(loggers=[log]):
             _header(args)
             run(args)
     except UserError as error:

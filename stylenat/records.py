@@ -27,7 +27,10 @@ def atomic(path: str | Path) -> Iterator[Path]:
     # Snakemake and users glob by suffix, so the temporary name must not end like the real one.
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # some writers (safetensors) would make it private
         yield temporary
+        temporary.chmod(mode)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)

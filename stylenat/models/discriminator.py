@@ -58,14 +58,19 @@ class ConvBlock(nn.Module):
         return self.conv2(self.conv1(x))
 
 
+def stddev_group(batch: int) -> int:
+    """Samples per group of the minibatch standard deviation: B's largest divisor up to 4."""
+    return next(size for size in range(STDDEV_GROUP, 0, -1) if batch % size == 0)
+
+
 def minibatch_stddev(x: Tensor) -> Tensor:
     """Append the standard deviation over groups of the batch as a last channel (ProGAN).
 
-    (B, C, H, W) → (B, C + 1, H, W). The batch is viewed as (group, B/group), the group being the
-    largest divisor of B up to 4, so samples i, i + B/group, … form one group.
+    (B, C, H, W) → (B, C + 1, H, W). The batch is viewed as (group, B/group), so samples
+    i, i + B/group, … form one group.
     """
     batch, channels, height, width = x.shape
-    group = next(size for size in range(STDDEV_GROUP, 0, -1) if batch % size == 0)
+    group = stddev_group(batch)
     grouped = x.view(group, -1, channels, height, width)
     deviation = (grouped.var(0, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3), keepdim=True)
     return torch.cat((x, deviation.repeat(group, 1, height, width)), 1)

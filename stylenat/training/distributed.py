@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from stylenat.errors import UserError
+from stylenat.models.discriminator import stddev_group
 
 # Longer than any iteration or save, short enough that a missing rank is noticed within a minute.
 TIMEOUT = timedelta(seconds=50)
@@ -64,13 +65,19 @@ class World:
             tensor.copy_(part.view_as(tensor))
 
     def check_batch(self, batch_size: int) -> int:
-        """Samples per rank; a batch that does not divide is a UserError."""
-        if batch_size % self.size:
+        """Samples per rank; a batch that does not divide is a UserError.
+
+        Shares must also hold whole minibatch-stddev groups, or the number of GPUs would change
+        what is computed.
+        """
+        share, rest = divmod(batch_size, self.size)
+        if rest or share % stddev_group(batch_size):
             raise UserError(
-                f"batch_size {batch_size} does not divide over {self.size} processes; "
-                "change the number of GPUs (profile) or training.batch_size (config)."
+                f"batch_size {batch_size} does not divide over {self.size} processes in groups of "
+                f"{stddev_group(batch_size)} (the minibatch standard deviation's); change the "
+                "number of GPUs (profile) or training.batch_size (config)."
             )
-        return batch_size // self.size
+        return share
 
 
 def start(device: torch.device) -> World:

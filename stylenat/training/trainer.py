@@ -5,7 +5,6 @@ discriminator's forwards, because each one advances its spectral norms by a powe
 """
 
 import copy
-from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +38,7 @@ class Trainer:
         self.discriminator = discriminator.train()
         self.average = copy.deepcopy(generator).eval().requires_grad_(False)
         self.step = 0
+        self.skipped = 0  # optimiser steps dropped in the iteration under way
         correction = schedule.lazy_correction(config)
         self.generator_lr = config.generator_lr
         self.discriminator_lr = config.discriminator_lr * correction
@@ -46,6 +46,10 @@ class Trainer:
         self.discriminator_optimizer = _adam(
             discriminator, config.beta1**correction, config.beta2**correction
         )
+        self.optimizers = {
+            self.generator: self.generator_optimizer,
+            self.discriminator: self.discriminator_optimizer,
+        }
 
     def iteration(
         self, reals: Tensor, z_d: Tensor, z_g: Tensor, augment: Augment
@@ -62,6 +66,7 @@ class Trainer:
             "lr_d": self.discriminator_lr * factor,
             "lr_g": self.generator_lr * factor,
         }
+        self.skipped = 0
         # Freezing the other network spares the gradients nobody uses.
         self.generator.requires_grad_(False)
         self.discriminator.requires_grad_(True)
@@ -73,7 +78,7 @@ class Trainer:
         record |= self._generator_step(z_g)
         self._update_average()
         self.step += 1
-        return record
+        return record | {"skipped": self.skipped}
 
     def _discriminator_step(self, reals: Tensor, z: Tensor, augment: Augment) -> dict[str, Tensor]:
         config, discriminator = self.config, self.discriminator
@@ -90,11 +95,7 @@ class Trainer:
             loss = loss + config.bcr_weight * bcr
             record["bcr"] = bcr
         loss.backward()
-        parameters = list(discriminator.parameters())
-        self.world.average_(parameter.grad for parameter in parameters)
-        record["grad_norm_d"] = nn.utils.clip_grad_norm_(parameters, config.gradient_clip)
-        self.discriminator_optimizer.step()
-        self.discriminator_optimizer.zero_grad()
+        record["grad_norm_d"] = self._update(discriminator, config.gradient_clip)
         return {key: value.detach() for key, value in record.items()}
 
     def _r1_step(self, reals: Tensor) -> dict[str, Tensor]:
@@ -104,19 +105,32 @@ class Trainer:
         for parameter in self.discriminator.parameters():
             if parameter.grad is None:  # Adam must take the step with every parameter
                 parameter.grad = torch.zeros_like(parameter)
-        self.world.average_(parameter.grad for parameter in self.discriminator.parameters())
-        self.discriminator_optimizer.step()
-        self.discriminator_optimizer.zero_grad()
+        self._update(self.discriminator)
         return {"r1": penalty.detach()}
 
     def _generator_step(self, z: Tensor) -> dict[str, Tensor]:
         loss = generator_loss(self.discriminator(self.generator(z)))
         loss.backward()
-        self.world.average_(parameter.grad for parameter in self.generator.parameters())
-        norm = _norm(parameter.grad for parameter in self.generator.parameters())
-        self.generator_optimizer.step()
-        self.generator_optimizer.zero_grad()
-        return {"loss_g": loss.detach(), "grad_norm_g": norm}
+        return {"loss_g": loss.detach(), "grad_norm_g": self._update(self.generator)}
+
+    def _update(self, network: nn.Module, clip: float | None = None) -> Tensor:
+        """One Adam step on the gradients averaged over the ranks; returns their norm.
+
+        Gradients that are not finite are dropped, and the step counted in ``self.skipped``: the
+        ranks agree without talking, because they see the same average.
+        """
+        parameters = list(network.parameters())
+        self.world.average_(parameter.grad for parameter in parameters)
+        norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters])
+        optimizer = self.optimizers[network]
+        if torch.isfinite(norm):
+            if clip is not None:
+                nn.utils.clip_grads_with_norm_(parameters, clip, norm)
+            optimizer.step()
+        else:
+            self.skipped += 1
+        optimizer.zero_grad()
+        return norm
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -135,7 +149,3 @@ def _adam(network: nn.Module, beta1: float, beta2: float) -> torch.optim.Adam:
 def _set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = lr
-
-
-def _norm(tensors: Iterable[Tensor]) -> Tensor:
-    return nn.utils.get_total_norm(list(tensors))

@@ -1,0 +1,33 @@
+"""Write the state and the snapshot a training run starts from (step 0)."""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from stylenat import command
+from stylenat.config import ExperimentConfig
+from stylenat.models import save_generator
+from stylenat.records import read_json
+from stylenat.training.build import build_trainer
+from stylenat.training.checkpoint import provenance, save_state
+from stylenat.training.distributed import World
+
+
+def run(args: argparse.Namespace) -> None:
+    experiment = ExperimentConfig.from_dict(read_json(args.experiment))
+    trainer = build_trainer(experiment, World(0, 1, torch.device("cpu")))
+    save_generator(args.weights, trainer.average, provenance(trainer, experiment, None))
+    save_state(args.state, trainer, experiment, None)
+
+
+def main() -> None:
+    options = command.parser(__doc__)
+    options.add_argument("--experiment", type=Path, required=True, help="resolved experiment")
+    options.add_argument("--state", type=Path, required=True, help="training state to write")
+    options.add_argument("--weights", type=Path, required=True, help="generator to write")
+    command.main(options, run)
+
+
+if __name__ == "__main__":
+    main()

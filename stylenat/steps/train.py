@@ -1,0 +1,112 @@
+"""Train one segment: from a state to iteration --until, on one process or under torchrun.
+
+Killed, stopped or out of time, the same command goes on where it was. Exit status 75 means
+stopped on request with everything saved.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from stylenat import command
+from stylenat.config import ExperimentConfig
+from stylenat.data.loader import Loader, mirror
+from stylenat.data.sampler import batch_indices, flips
+from stylenat.data.store import ImageStore
+from stylenat.errors import UserError
+from stylenat.models import save_generator
+from stylenat.records import read_json
+from stylenat.training import distributed
+from stylenat.training.build import build_trainer
+from stylenat.training.checkpoint import provenance
+from stylenat.training.distributed import World
+from stylenat.training.interruption import EXIT_CODE, Interruption
+from stylenat.training.segment import Interrupted, Segment, SegmentFiles
+
+log = logging.getLogger(__name__)
+
+IDENTITY = ("name", "count", "resolution", "filter", "content_sha256")
+
+
+def reals(
+    path: Path, experiment: ExperimentConfig, world: World, start: int, workers: int
+) -> Iterator[Tensor]:
+    """This rank's batches from iteration ``start`` on: uint8 (B, 3, S, S), flipped."""
+    training = experiment.training
+    total = len(ImageStore(path))
+
+    def indices(step: int):
+        return batch_indices(total, training.batch_size, step, training.seed)[world.share]
+
+    batches = Loader(
+        path, indices, start, workers=workers, pin_memory=world.device.type == "cuda"
+    )
+    for step, images in zip(count(start), batches, strict=False):
+        if training.horizontal_flips:
+            which = flips(training.seed, step, training.batch_size)[world.share]
+            images = mirror(images, torch.from_numpy(which))
+        yield images
+
+
+def data_identity(path: Path, experiment: ExperimentConfig) -> dict:
+    """What a state remembers of its data set; one that does not fit is a UserError."""
+    metadata = ImageStore(path).metadata
+    for key, wanted in (("name", experiment.dataset), ("resolution", experiment.model.image_size)):
+        if metadata[key] != wanted:
+            raise UserError(
+                f"{path}: its {key} is {metadata[key]}, the experiment needs {wanted}; "
+                "pack the data set the experiment names."
+            )
+    return {key: metadata[key] for key in IDENTITY}
+
+
+def run(args: argparse.Namespace) -> None:
+    interruption = Interruption(args.time_limit)
+    experiment = ExperimentConfig.from_dict(read_json(args.experiment))
+    data = data_identity(args.data, experiment)
+    world = distributed.start(args.device)
+    try:
+        world.check_batch(experiment.training.batch_size)
+        trainer = build_trainer(experiment, world)
+        files = SegmentFiles(args.resume, args.state, args.records)
+        segment = Segment(trainer, experiment, data, files, interruption)
+        segment.resume()
+        batches = reals(args.data, experiment, world, trainer.step, args.workers)
+        with command.progress(
+            total=args.until, initial=trainer.step, desc=experiment.name, unit="it"
+        ) as bar:
+            segment.run(batches, args.until, bar)
+        if world.is_main:
+            save_generator(args.weights, trainer.average, provenance(trainer, experiment, data))
+    except Interrupted as reason:
+        log.warning("%s", reason)
+        sys.exit(EXIT_CODE)
+    finally:
+        distributed.stop()
+
+
+def main() -> None:
+    options = command.parser(__doc__)
+    command.add_device(options)
+    options.add_argument("--experiment", type=Path, required=True, help="resolved experiment")
+    options.add_argument("--data", type=Path, required=True, help="packed data set (LMDB)")
+    options.add_argument("--resume", type=Path, required=True, help="state to start from")
+    options.add_argument("--until", type=int, required=True, help="iteration to train to")
+    options.add_argument("--state", type=Path, required=True, help="training state to write")
+    options.add_argument("--weights", type=Path, required=True, help="EMA generator to write")
+    options.add_argument("--records", type=Path, required=True, help="JSON lines to write")
+    options.add_argument("--workers", type=int, default=2, help="data-loading processes per rank")
+    options.add_argument(
+        "--time-limit", type=float, help="minutes this job has; stop cleanly before they end"
+    )
+    command.main(options, run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,16 @@
+"""A trainer for an experiment, with its seeded initial weights."""
+
+import torch
+
+from stylenat.config import ExperimentConfig
+from stylenat.models import Discriminator, Generator
+from stylenat.training.distributed import World
+from stylenat.training.trainer import Trainer
+
+
+def build_trainer(experiment: ExperimentConfig, world: World) -> Trainer:
+    """Networks initialised on the CPU, so that a seed gives the same weights on every device."""
+    torch.manual_seed(experiment.training.seed)
+    generator = Generator(experiment.model).to(world.device)
+    discriminator = Discriminator(experiment.discriminator).to(world.device)
+    return Trainer(generator, discriminator, experiment.training, world)

@@ -1,0 +1,183 @@
+"""The state of a training run as one file: everything the next iteration depends on.
+
+A safetensors file: networks, running average, both optimisers; its header says which experiment,
+data set and step they belong to, and holds a digest of the tensors, so that a damaged file is
+found out before it is trained on.
+"""
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from stylenat import runtime
+from stylenat.config import ExperimentConfig
+from stylenat.errors import UserError
+from stylenat.records import atomic
+from stylenat.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+NETWORKS = ("generator", "discriminator", "average")
+OPTIMIZERS = ("generator", "discriminator")
+
+
+@dataclass(frozen=True)
+class State:
+    """A state in memory: tensors by name, and the header."""
+
+    tensors: dict[str, Tensor]
+    meta: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        """Finished iterations."""
+        return self.meta["step"]
+
+
+def save_state(
+    path: str | Path, trainer: Trainer, experiment: ExperimentConfig, data: dict[str, Any] | None
+) -> None:
+    """Write the trainer's state; ``data`` is the identity of the data set (None before any)."""
+    tensors = {name: value.cpu().contiguous() for name, value in _tensors(trainer).items()}
+    meta = {
+        "step": trainer.step,
+        "experiment": experiment.to_dict(),
+        "data": data,
+        "versions": runtime.versions(),
+        "commit": runtime.commit(),
+        "digest": _digest(tensors),
+    }
+    with atomic(path) as temporary:
+        save_file(tensors, temporary, metadata={"meta": json.dumps(meta)})
+
+
+def load_state(path: str | Path) -> State:
+    """Read a state and check its digest; a missing or damaged file is a :class:`UserError`."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = json.loads((file.metadata() or {})["meta"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; train up to it first.") from None
+    except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
+        raise UserError(
+            f"{path} is truncated or not a training state ({error}); "
+            "delete it and rerun, training goes on from the state before it."
+        ) from error
+    if _digest(tensors) != meta["digest"]:
+        raise UserError(
+            f"{path} is damaged: its tensors do not match their digest; "
+            "delete it and rerun, training goes on from the state before it."
+        )
+    return State(tensors, meta)
+
+
+def restore(
+    trainer: Trainer, state: State, experiment: ExperimentConfig, data: dict[str, Any] | None
+) -> None:
+    """Put a state into a trainer of the same experiment and data set, or refuse by name."""
+    wanted = json.loads(json.dumps({"experiment": experiment.to_dict(), "data": data}))
+    for key in ("experiment", "data"):
+        found = state.meta[key]
+        if key == "data" and found is None:  # the initial state has seen no data yet
+            continue
+        difference = _difference(key, found, wanted[key])
+        if difference:
+            raise UserError(
+                f"the state at step {state.step} was trained with another {difference}; "
+                "give the changed experiment a name of its own, or delete its results to start over."
+            )
+    for name in NETWORKS:
+        network: nn.Module = getattr(trainer, name)
+        prefix = f"{name}."
+        network.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in state.tensors.items() if k.startswith(prefix)}
+        )
+    for name in OPTIMIZERS:
+        _restore_optimizer(trainer, name, state.tensors)
+    trainer.step = state.step
+
+
+def provenance(
+    trainer: Trainer, experiment: ExperimentConfig, data: dict[str, Any] | None
+) -> dict[str, Any]:
+    """What a snapshot says of its origin, in the header of its safetensors file."""
+    return {
+        "experiment": experiment.to_dict(),
+        "step": trainer.step,
+        "images_seen": trainer.step * experiment.training.batch_size,
+        "data": data,
+        "versions": runtime.versions(),
+        "commit": runtime.commit(),
+    }
+
+
+def newest(candidates: list[Path]) -> State:
+    """The furthest state that is whole; damaged ones are reported and passed over."""
+    states, problems = [], []
+    for path in candidates:
+        if not path.exists():
+            continue
+        try:
+            states.append((load_state(path), path))
+        except UserError as error:
+            log.warning("skipping a state: %s", error)
+            problems.append(error)
+    if not states:
+        raise problems[0] if problems else UserError(
+            f"none of the states {', '.join(map(str, candidates))} exists; run initialise first."
+        )
+    state, path = max(states, key=lambda pair: pair[0].step)
+    log.info("resuming from step %d (%s)", state.step, path)
+    return state
+
+
+def _tensors(trainer: Trainer) -> dict[str, Tensor]:
+    tensors = {}
+    for name in NETWORKS:
+        for key, value in getattr(trainer, name).state_dict().items():
+            tensors[f"{name}.{key}"] = value
+    for name in OPTIMIZERS:
+        optimizer = getattr(trainer, f"{name}_optimizer")
+        for key, parameter in getattr(trainer, name).named_parameters():
+            for moment, value in optimizer.state.get(parameter, {}).items():
+                tensors[f"{name}_optimizer.{key}.{moment}"] = value
+    return tensors
+
+
+def _restore_optimizer(trainer: Trainer, name: str, tensors: dict[str, Tensor]) -> None:
+    optimizer = getattr(trainer, f"{name}_optimizer")
+    optimizer.state.clear()
+    for key, parameter in getattr(trainer, name).named_parameters():
+        prefix = f"{name}_optimizer.{key}."
+        for moment in ("step", "exp_avg", "exp_avg_sq"):
+            if prefix + moment in tensors:
+                value = tensors[prefix + moment].to(parameter.device, copy=True)
+                optimizer.state[parameter][moment] = value
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _difference(path: str, found: Any, wanted: Any) -> str | None:
+    """The first place where two records differ, as ``a.b.c (X there, Y here)``."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in sorted(found.keys() | wanted.keys()):
+            difference = _difference(f"{path}.{key}", found.get(key), wanted.get(key))
+            if difference:
+                return difference
+        return None
+    return None if found == wanted else f"{path} ({found} there, {wanted} here)"

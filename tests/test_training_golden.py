@@ -1,0 +1,141 @@
+"""Networks and training against numbers that the reference implementation computed."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from stylenat.config import ModelConfig, TrainingConfig
+from stylenat.models import Discriminator, Generator
+from stylenat.training import Trainer
+from stylenat.training.losses import r1_penalty
+from tests.weights import fill, normal
+
+GOLDEN = Path(__file__).parent / "golden"
+RECORD = json.loads((GOLDEN / "tiny32.json").read_text())
+LAYOUTS = json.loads((GOLDEN / "layouts.json").read_text())
+
+
+def model_config(image_size: int, mapping_layers: int, width: float, min_heads: int) -> ModelConfig:
+    return ModelConfig(
+        image_size=image_size,
+        style_dim=512,
+        mapping_layers=mapping_layers,
+        mapping_lr=0.01,
+        channel_max=int(512 * width),
+        channel_base=int(16384 * width),
+        channel_multiplier=2,
+        min_heads=min_heads,
+        mlp_ratio=4,
+        kernels=RECORD["generator"]["kernels"],
+        dilations=RECORD["generator"]["dilations"],
+    )
+
+
+TINY = model_config(32, mapping_layers=2, width=0.125, min_heads=2)
+
+
+def tiny_networks() -> tuple[Generator, Discriminator]:
+    generator, discriminator = Generator(TINY), Discriminator(TINY)
+    for network in (generator, discriminator):
+        network.load_state_dict(fill(network.state_dict()))
+    return generator, discriminator
+
+
+def real(name: str) -> torch.Tensor:
+    size = (32, 32)
+    smooth = F.interpolate(normal(f"{name}.lo", (4, 3, 8, 8)), size, mode="bilinear")
+    return smooth + 0.1 * normal(f"{name}.hi", (4, 3, *size))
+
+
+def relative(found: torch.Tensor, golden: np.ndarray) -> float:
+    return float(np.abs(found.detach().numpy() - golden).max() / np.abs(golden).max())
+
+
+@pytest.mark.parametrize(("size", "layout"), [(256, "ffhq256"), (1024, "ffhq1024")])
+def test_parameters_and_layout(size, layout):
+    parameters = {
+        "generator_current": {256: 48_921_000, 1024: 49_452_934},
+        "discriminator": {256: 26_211_585, 1024: 27_736_641},
+    }
+    config = model_config(size, mapping_layers=8, width=1, min_heads=4)
+    with torch.device("meta"):
+        networks = {"generator_current": Generator(config), "discriminator": Discriminator(config)}
+    for kind, network in networks.items():
+        shapes = {key: list(value.shape) for key, value in network.state_dict().items()}
+        assert list(shapes.items()) == list(LAYOUTS[layout][kind].items())  # order included
+        assert sum(p.numel() for p in network.parameters()) == parameters[kind][size]
+
+
+def test_fixed_buffers():
+    generator, discriminator = Generator(TINY), Discriminator(TINY)
+    with np.load(GOLDEN / "tiny32.fixed.npz") as fixed:
+        for name in fixed.files:
+            network = generator if name.startswith("g.") else discriminator
+            np.testing.assert_allclose(network.state_dict()[name[2:]], fixed[name], atol=1e-6)
+
+
+def test_forward():
+    generator, discriminator = tiny_networks()
+    with np.load(GOLDEN / "tiny32.npz") as golden:
+        w = generator.mapping(normal("z0", (4, 512)))
+        image = generator.synthesis(w)
+        assert relative(w, golden["w"]) < 2e-5
+        assert relative(image, golden["image"]) < 2e-5
+        assert relative(discriminator(image.detach()), golden["d_fake"]) < 2e-5
+        _, discriminator = tiny_networks()  # a fresh one: each forward is a power iteration
+        assert relative(discriminator(real("real0")), golden["d_real"]) < 2e-5
+    _, discriminator = tiny_networks()
+    penalty = r1_penalty(discriminator, real("real0")).item()
+    assert penalty == pytest.approx(RECORD["r1_penalty"], rel=2e-5)
+
+
+def test_four_iterations():
+    trainer = Trainer(
+        *tiny_networks(),
+        TrainingConfig(
+            seed=0,
+            batch_size=4,
+            horizontal_flips=False,
+            generator_lr=5e-5,
+            discriminator_lr=2e-4,
+            beta1=0.0,
+            beta2=0.99,
+            lr_decay_start=None,
+            lr_decay_end=None,
+            r1_gamma=10.0,
+            r1_interval=2,
+            bcr_weight=10.0,
+            gradient_clip=5.0,
+            ema_half_life=312.5,
+        ),
+    )
+    for t, golden in enumerate(RECORD["train"]):
+        found = trainer.iteration(
+            real(f"real{t + 1}"),
+            normal(f"z{2 * t + 1}", (4, 512)),
+            normal(f"z{2 * t + 2}", (4, 512)),
+            lambda images: 0.5 * images.flip(3) + 0.1,
+        )
+        losses = golden["loss_dict"]
+        assert found["loss_d"] + 10 * found["bcr"] == pytest.approx(losses["d"], rel=1e-4)
+        assert found["loss_g"] == pytest.approx(losses["g"], rel=1e-4)
+        assert found["grad_norm_d"] == pytest.approx(golden["clip_norm"], rel=1e-4)
+        assert ("r1" in found) == (golden["r1"] is not None)
+        assert dict(golden["lrs"]) == pytest.approx({"d": found["lr_d"], "g": found["lr_g"]})
+
+    networks = {
+        "g": (trainer.generator, 5e-4),
+        "d": (trainer.discriminator, 1e-4),
+        "g_ema": (trainer.average, 5e-6),
+    }
+    for name, (network, tolerance) in networks.items():
+        state = network.state_dict()
+        for key, (norm, dot) in RECORD["after"][name].items():
+            value = state[key].double().flatten()
+            probe = normal(f"probe.{key}", value.shape).double()
+            assert abs(value.norm().item() - norm) <= tolerance * norm, key
+            assert abs((value @ probe).item() - dot) <= tolerance * norm, key

@@ -1,0 +1,43 @@
+"""A complete experiment that trains in milliseconds, for tests."""
+
+from stylenat.config import ExperimentConfig, ModelConfig, TrainingConfig, WidthConfig
+
+SIZE = 16
+
+
+def experiment(**training) -> ExperimentConfig:
+    """16² images, 8 channels; keyword arguments replace training settings."""
+    settings = dict(
+        seed=3,
+        batch_size=8,
+        horizontal_flips=True,
+        generator_lr=1e-3,
+        discriminator_lr=1e-3,
+        beta1=0.0,
+        beta2=0.99,
+        lr_decay_start=4,
+        lr_decay_end=40,
+        r1_gamma=1.0,
+        r1_interval=4,
+        bcr_weight=1.0,
+        gradient_clip=5.0,
+        ema_half_life=5.0,
+    )
+    width = dict(image_size=SIZE, channel_max=8, channel_base=128, channel_multiplier=1)
+    model = ModelConfig(
+        **width,
+        style_dim=8,
+        mapping_layers=2,
+        mapping_lr=0.01,
+        min_heads=2,
+        mlp_ratio=2,
+        kernels=[[3], [3], [3]],
+        dilations=[[1], [1], [1, 4]],
+    )
+    return ExperimentConfig(
+        name="tiny",
+        dataset="dots",
+        model=model,
+        discriminator=WidthConfig(**width),
+        training=TrainingConfig(**settings | training),
+    )
