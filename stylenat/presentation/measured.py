@@ -1,0 +1,100 @@
+"""What our own result tables say about each experiment: the input of the figures."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from stylenat.errors import UserError
+
+
+@dataclass(frozen=True)
+class Speed:
+    """One throughput measurement of an experiment's generator."""
+
+    batch_size: int
+    images_per_second: float
+    params_m: float
+    setting: str  # device and dtype in words
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An experiment's values under one protocol, oldest snapshot first."""
+
+    experiment: str
+    dataset: str
+    resolution: int
+    table: str
+    protocol: str
+    comparable: bool  # may stand on an axis with published FID
+    steps: tuple[int | None, ...]
+    values: tuple[float, ...]
+    floor: float | None
+    params_m: float | None
+    speeds: tuple[Speed, ...]
+
+
+def read_measured(paths: Iterable[str | Path]) -> list[Measured]:
+    """Join every metric table with the throughput table of its experiment, where there is one."""
+    frames = {path: _read(path) for path in paths}
+    speeds = {
+        frame["experiment"].iloc[0]: _speeds(frame)
+        for frame in frames.values()
+        if "images_per_second" in frame
+    }
+    return [
+        _measured(frame, speeds)
+        for frame in frames.values()
+        if "value" in frame and (frame["kind"] == "snapshot").any()
+    ]
+
+
+def _read(path: str | Path) -> pd.DataFrame:
+    try:
+        frame = pd.read_csv(path)
+    except (FileNotFoundError, pd.errors.EmptyDataError, pd.errors.ParserError) as error:
+        raise UserError(f"{path} cannot be read ({error}); run the step tables again.") from error
+    if not {"experiment", "kind"} <= set(frame) or not {"value", "images_per_second"} & set(frame):
+        raise UserError(f"{path} is not a result table of ours; make it with the step tables.")
+    return frame
+
+
+def _speeds(frame: pd.DataFrame) -> tuple[Speed, ...]:
+    """The batch sweep; upstream's own protocol repeats one of its batch sizes, for the table."""
+    sweep = frame[(frame["kind"] == "measured") & (frame["protocol"] != "upstream")]
+    return tuple(
+        Speed(
+            int(row["batch_size"]),
+            row["images_per_second"],
+            row["params_m"],
+            f"{row['device']}, {row['dtype']}",
+        )
+        for row in sweep.to_dict("records")
+    )
+
+
+def _measured(frame: pd.DataFrame, speeds: dict[str, tuple[Speed, ...]]) -> Measured:
+    snapshots = frame[frame["kind"] == "snapshot"]
+    comparable = snapshots["published"].notna()
+    # One protocol to a figure: the one that may be held against the literature, else the first.
+    protocol = (snapshots[comparable] if comparable.any() else snapshots)["protocol"].iloc[0]
+    snapshots = snapshots[snapshots["protocol"] == protocol].sort_values("step")
+    floors = frame[(frame["kind"] == "floor") & (frame["protocol"] == protocol)]["value"]
+    first = snapshots.iloc[0]
+    own_speeds = speeds.get(first["experiment"], ())
+    counted = snapshots["params_m"].dropna().tolist() + [speed.params_m for speed in own_speeds]
+    return Measured(
+        experiment=first["experiment"],
+        dataset=first["dataset"],
+        resolution=int(first["resolution"]),
+        table=first["table"],
+        protocol=protocol,
+        comparable=bool(comparable.any()),
+        steps=tuple(None if pd.isna(step) else int(step) for step in snapshots["step"]),
+        values=tuple(snapshots["value"]),
+        floor=None if floors.empty else floors.iloc[0],
+        params_m=counted[0] if counted else None,
+        speeds=own_speeds,
+    )

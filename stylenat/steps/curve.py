@@ -1,0 +1,35 @@
+"""Draw a training's curves: losses, logits, penalties, speed, and its snapshots' distances."""
+
+import argparse
+from pathlib import Path
+
+from stylenat import command
+from stylenat.presentation import style
+from stylenat.presentation.curves import draw_training, read_training
+from stylenat.records import read_json
+
+
+def run(args: argparse.Namespace) -> None:
+    training = read_training(args.records)
+    metrics = [read_json(path) for path in args.metrics]
+    with style.styled():
+        style.save(draw_training(training, metrics), args.outputs)
+    command.log.info("%d records drawn in %s", len(training), ", ".join(map(str, args.outputs)))
+
+
+def main() -> None:
+    options = command.parser(__doc__)
+    options.add_argument(
+        "--records", type=Path, nargs="+", required=True, help="JSON lines of every segment"
+    )
+    options.add_argument(
+        "--metrics", type=Path, nargs="*", default=[], help="metric records of the snapshots"
+    )
+    options.add_argument(
+        "--outputs", type=Path, nargs="+", required=True, help="one file per format (.svg, .png)"
+    )
+    command.main(options, run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Draw FID against parameters and against throughput from result tables and the literature."""
+
+import argparse
+from pathlib import Path
+
+from stylenat import command
+from stylenat.presentation import style
+from stylenat.presentation.measured import read_measured
+from stylenat.presentation.published import read_published
+from stylenat.presentation.scatter import PARAMETERS, THROUGHPUT, draw_fid_scatter
+
+
+def run(args: argparse.Namespace) -> None:
+    published = read_published(args.published)
+    measured = read_measured(args.tables)
+    for ours in measured:
+        if ours.params_m is None:
+            command.log.warning(
+                "%s: no record counts its parameters, so fid_vs_params leaves it out",
+                ours.experiment,
+            )
+        if not ours.speeds:
+            command.log.warning(
+                "%s: no throughput table, so fid_vs_throughput leaves it out", ours.experiment
+            )
+    for quantity, outputs in (
+        (PARAMETERS, args.fid_vs_params),
+        (THROUGHPUT, args.fid_vs_throughput),
+    ):
+        with style.styled():
+            style.save(draw_fid_scatter(quantity, published, measured), outputs)
+        command.log.info("wrote %s", ", ".join(map(str, outputs)))
+
+
+def main() -> None:
+    options = command.parser(__doc__)
+    options.add_argument(
+        "--tables", type=Path, nargs="*", default=[], help="CSV tables made by the step tables"
+    )
+    options.add_argument("--published", type=Path, required=True, help="published results (CSV)")
+    for name in ("--fid-vs-params", "--fid-vs-throughput"):
+        options.add_argument(
+            name, type=Path, nargs="+", required=True, help="one file per format (.svg, .png)"
+        )
+    command.main(options, run)
+
+
+if __name__ == "__main__":
+    main()
