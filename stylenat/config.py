@@ -208,9 +208,11 @@ class ExperimentConfig:
                 ("discriminator", WidthConfig),
                 ("training", TrainingConfig),
             ):
-                values[key] = kind(**values[key])
+                try:
+                    values[key] = kind(**values[key])
+                except ConfigError as error:
+                    name = values.get("name")
+                    raise ConfigError(f"experiments.{name}.{key}.{error}") from error
             return cls(**values)
         except (TypeError, KeyError) as error:
             raise ConfigError(f"experiment record: {error}") from error
-        except ConfigError as error:
-            raise ConfigError(f"experiments.{values.get('name')}.{error}") from error

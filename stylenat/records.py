@@ -65,6 +65,8 @@ def read_json(path: str | Path) -> Any:
     """Read one JSON record; a file that is not JSON is a :class:`UserError`."""
     try:
         return json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; run the step that makes it.") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is not valid JSON ({error}); delete it and rerun.") from error
 

@@ -5,7 +5,6 @@ stopped on request with everything saved.
 """
 
 import argparse
-import logging
 import sys
 from collections.abc import Iterator
 from itertools import count
@@ -28,8 +27,6 @@ from stylenat.training.checkpoint import provenance
 from stylenat.training.distributed import World
 from stylenat.training.interruption import EXIT_CODE, Interruption
 from stylenat.training.segment import Interrupted, Segment, SegmentFiles
-
-log = logging.getLogger(__name__)
 
 IDENTITY = ("name", "count", "resolution", "filter", "content_sha256")
 
@@ -85,7 +82,7 @@ def run(args: argparse.Namespace) -> None:
         if world.is_main:
             save_generator(args.weights, trainer.average, provenance(trainer, experiment, data))
     except Interrupted as reason:
-        log.warning("%s", reason)
+        command.log.warning("%s", reason)
         sys.exit(EXIT_CODE)
     finally:
         distributed.stop()
