@@ -1,0 +1,121 @@
+"""Statistics of features: what evaluation exchanges (no torch here).
+
+Count, sum and sum of outer products in float64 add up exactly enough over shards, and give mean
+and covariance at the end. The record with them says whose features they are.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from stylenat.errors import UserError
+from stylenat.records import read_npz, write_npz
+
+# What must agree for a distance between two statistics to mean anything …
+COMPARABLE = ("extractor", "weights_sha256", "dataset.resolution", "dataset.filter")
+# … and for two to be parts of one set.
+MERGEABLE = (*COMPARABLE, "kind", "dataset.name", "generator_sha256", "subset")
+
+
+@dataclass
+class Moments:
+    """count, Σ x (d,) and Σ x xᵀ (d, d) of feature vectors x."""
+
+    count: int
+    sum: np.ndarray
+    outer: np.ndarray
+
+    @classmethod
+    def zeros(cls, dimension: int) -> Self:
+        """Of no vectors yet."""
+        return cls(0, np.zeros(dimension), np.zeros((dimension, dimension)))
+
+    def update(self, features: np.ndarray) -> None:
+        """Add vectors (n, d)."""
+        x = np.asarray(features, np.float64)
+        self.count += len(x)
+        self.sum += x.sum(0)
+        self.outer += x.T @ x
+
+    def merge(self, other: Self) -> None:
+        """Add the vectors of ``other``."""
+        self.count += other.count
+        self.sum += other.sum
+        self.outer += other.outer
+
+    @property
+    def mean(self) -> np.ndarray:
+        """(d,)"""
+        return self.sum / self.count
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """(d, d), unbiased: divided by n − 1."""
+        if self.count < 2:
+            raise UserError(f"{self.count} images have no covariance; use at least 2.")
+        return (self.outer - np.outer(self.sum, self.mean)) / (self.count - 1)
+
+
+@dataclass
+class Statistics:
+    """Moments with their record: extractor, weights_sha256, dataset {name, content_sha256,
+    resolution, filter}, kind ("real" | "generated"), generator_sha256, subset, seed, …"""
+
+    moments: Moments
+    record: dict[str, Any]
+
+    def save(self, path: str | Path) -> None:
+        """Write an npz that is whole or absent."""
+        moments = self.moments
+        arrays = {"count": np.int64(moments.count), "sum": moments.sum, "outer": moments.outer}
+        write_npz(path, arrays, self.record)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what :meth:`save` wrote; anything else is a :class:`UserError`."""
+        arrays, record = read_npz(path)
+        try:
+            moments = Moments(int(arrays["count"]), arrays["sum"], arrays["outer"])
+            for field in MERGEABLE:
+                _field(record, field)
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"{path} does not hold statistics of features ({error} is missing); "
+                "make it with stylenat.steps.statistics."
+            ) from error
+        return cls(moments, record)
+
+    def merge(self, other: Self) -> Self:
+        """Statistics of both parts of one set; parts of different sets are refused."""
+        require_same(MERGEABLE, self.record, other.record)
+        total = Moments.zeros(len(self.moments.sum))
+        total.merge(self.moments)
+        total.merge(other.moments)
+        hashes = [statistics.record["dataset"]["content_sha256"] for statistics in (self, other)]
+        joined = hashlib.sha256("".join(hashes).encode()).hexdigest()
+        dataset = self.record["dataset"] | {"content_sha256": joined}
+        return type(self)(total, self.record | {"dataset": dataset})
+
+
+def require_same(fields: tuple[str, ...], a: dict[str, Any], b: dict[str, Any]) -> None:
+    """Raise a :class:`UserError` naming the first field in which two records differ.
+
+    A field that one of them leaves open (None: images from converted weights know no filter) is
+    not compared.
+    """
+    for field in fields:
+        left, right = _field(a, field), _field(b, field)
+        if None not in (left, right) and left != right:
+            raise UserError(
+                f"{field} is {left!r} in one set of statistics and {right!r} in the other; "
+                "the two cannot be combined: compute one of them again to match."
+            )
+
+
+def _field(record: dict[str, Any], name: str) -> Any:
+    for key in name.split("."):
+        record = record[key]
+    return record

@@ -1,0 +1,103 @@
+"""What every feature network has in common: uint8 images in, float32 features out."""
+
+import pickle
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from stylenat.errors import UserError
+
+Weights = str | Path | Mapping[str, Tensor]
+
+
+class FeatureNetwork(nn.Module):
+    """Frozen network: uint8 (B, 3, H, W) on any device → float32 (B, dimension) on its own.
+
+    Subclasses build their layers in ``__init__``, then call :meth:`load_weights`, and turn
+    pixels 0…255 as float32 (B, 3, H, W) into features in :meth:`features`.
+    """
+
+    dimension: ClassVar[int]
+
+    def load_weights(self, weights: Weights) -> None:
+        """Fill the network from a file or a state dict and freeze it.
+
+        Every key must be there with its shape; keys listed by :meth:`unused` are left out.
+        """
+        source = "the state dict" if isinstance(weights, Mapping) else str(weights)
+        tensors = weights if isinstance(weights, Mapping) else read_state_dict(weights)
+        expected = self.state_dict()
+        fault = _fault(expected, {k: v for k, v in tensors.items() if not self.unused(k)})
+        if fault:
+            raise UserError(
+                f"{source} does not hold the weights of {type(self).__name__}: {fault}; "
+                "give the file that config/config.yaml names under `weights`."
+            )
+        self.load_state_dict({key: tensors[key] for key in expected})
+        self.eval().requires_grad_(False)
+
+    @staticmethod
+    def unused(key: str) -> bool:
+        """Whether a key of the weights file belongs to a part that is not computed here."""
+        return False
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """float32 pixels 0…255 (B, 3, H, W) → features (B, dimension)."""
+        raise NotImplementedError
+
+    @torch.inference_mode()
+    def forward(self, images: Tensor) -> Tensor:
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+            raise TypeError(
+                f"expected uint8 (B, 3, H, W), got {images.dtype} {tuple(images.shape)}"
+            )
+        images = images.to(self.device)
+        with _exact_float32(self.device):
+            return self.features(images.float())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+
+@contextmanager
+def _exact_float32(device: torch.device) -> Iterator[None]:
+    """No autocast and no TF32, whatever the caller uses elsewhere: 10-bit mantissas move FID."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.autocast(device.type, enabled=False))
+        if device.type == "cuda":  # a global switch; CPU threads run networks side by side
+            stack.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=False))
+        yield
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a ``.pth`` file; nothing in it is executed."""
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; fetch it with stylenat.steps.weights.") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+        raise UserError(
+            f"{path} is truncated or not a file of plain weights; delete it and fetch it again."
+        ) from error
+    if not isinstance(tensors, dict) or not all(torch.is_tensor(v) for v in tensors.values()):
+        raise UserError(f"{path} does not hold a state dict; give the file of plain weights.")
+    return tensors
+
+
+def _fault(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
+    """The first way in which a state dict does not fit, or None."""
+    missing = [key for key in expected if key not in found]
+    extra = [key for key in found if key not in expected]
+    for kind, keys in (("missing", missing), ("unknown", extra)):
+        if keys:
+            return f"{len(keys)} {kind} keys, such as {keys[0]}"
+    for key, tensor in expected.items():
+        if found[key].shape != tensor.shape:
+            return f"{key} is {tuple(found[key].shape)}, not {tuple(tensor.shape)}"
+    return None

@@ -1,0 +1,73 @@
+"""Compute the statistics of a feature network's features over real or generated images."""
+
+import argparse
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from stylenat import command, runtime
+from stylenat.data.store import ImageStore
+from stylenat.errors import UserError
+from stylenat.evaluation.features import NETWORKS, Extractor, extractor, features
+from stylenat.evaluation.moments import Moments, Statistics
+from stylenat.evaluation.subsets import choose
+
+SUBSET_SEED = 0  # part of a protocol's meaning, so not an option
+
+
+def run(args: argparse.Namespace) -> None:
+    if len(args.images) > 1 and args.subset != "all":
+        raise UserError(f"--subset {args.subset} needs a single file in --images.")
+    network = extractor(args.extractor, args.weights, args.device)
+    parts = [_statistics(network, ImageStore(path), args) for path in args.images]
+    reduce(Statistics.merge, parts).save(args.output)
+
+
+def _statistics(network: Extractor, store: ImageStore, args: argparse.Namespace) -> Statistics:
+    indices = choose(args.subset, len(store), SUBSET_SEED)
+    moments = Moments.zeros(network.dimension)
+    with command.progress(total=len(indices), desc=store.path.name, unit="img") as bar:
+        for batch in features(network, store, indices):
+            moments.update(batch)
+            bar.update(len(batch))
+    return Statistics(moments, _record(network, store.metadata, args))
+
+
+def _record(
+    network: Extractor, metadata: dict[str, Any], args: argparse.Namespace
+) -> dict[str, Any]:
+    generator = metadata.get("generator_sha256")
+    return {
+        "kind": "real" if generator is None else "generated",
+        "dataset": {
+            key: metadata[key] for key in ("name", "content_sha256", "resolution", "filter")
+        },
+        "generator_sha256": generator,
+        "subset": args.subset,
+        "seed": SUBSET_SEED,
+        "extractor": network.name,
+        "weights_sha256": network.weights_sha256,
+        "device": runtime.describe_device(args.device),
+        "dtype": "float32",
+        "versions": runtime.versions(),
+        "commit": runtime.commit(),
+    }
+
+
+def main() -> None:
+    options = command.parser(__doc__)
+    options.add_argument(
+        "--images", type=Path, nargs="+", required=True, help="image set (LMDB), or its parts"
+    )
+    options.add_argument(
+        "--subset", default="all", help="all, a number (a seeded draw of so many), half0 or half1"
+    )
+    options.add_argument("--extractor", choices=NETWORKS, required=True, help="feature network")
+    options.add_argument("--weights", type=Path, required=True, help="its weights")
+    options.add_argument("--output", type=Path, required=True, help="statistics (npz)")
+    command.add_device(options)
+    command.main(options, run)
+
+
+if __name__ == "__main__":
+    main()

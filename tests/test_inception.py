@@ -1,0 +1,97 @@
+"""The FID Inception: golden features, keys, independence of the batch, faulty weights."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stylenat.errors import UserError
+from stylenat.evaluation import Inception
+from tests.weights import fill
+
+GOLDEN = Path(__file__).parent / "golden"
+LAYOUT = json.loads((GOLDEN / "layouts.json").read_text())["inception"]
+
+
+@pytest.fixture(scope="module")
+def tensors():
+    return fill({key: torch.empty(shape) for key, shape in LAYOUT.items()})
+
+
+@pytest.fixture(scope="module")
+def inception(tensors):
+    return Inception(tensors)
+
+
+@pytest.fixture(scope="module")
+def golden():
+    with np.load(GOLDEN / "inception.npz") as arrays:
+        images = torch.from_numpy(arrays["i32.images"]).permute(0, 3, 1, 2)
+        return images, torch.from_numpy(arrays["i32.pool3"])
+
+
+def test_golden_features(inception, golden):
+    images, expected = golden
+    features = inception(images)
+    assert features.dtype == torch.float32
+    torch.testing.assert_close(features, expected, rtol=0, atol=1e-4)
+
+
+def test_keys_and_shapes_are_those_of_the_published_file(inception):
+    assert {key: list(value.shape) for key, value in inception.state_dict().items()} == LAYOUT
+
+
+def test_one_image_alone_has_the_features_it_has_in_a_batch(inception, golden):
+    images, _ = golden
+    together = inception(images)
+    alone = torch.cat([inception(image[None]) for image in images])
+    torch.testing.assert_close(alone, together, rtol=0, atol=1e-5)
+
+
+def test_autocast_around_it_changes_nothing(inception, golden):
+    images, expected = golden
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        features = inception(images[:1])
+    torch.testing.assert_close(features, expected[:1], rtol=0, atol=1e-4)
+
+
+def test_images_that_are_not_uint8_are_refused(inception):
+    with pytest.raises(TypeError, match="uint8"):
+        inception(torch.rand(1, 3, 32, 32))
+
+
+def test_weights_that_do_not_fit_are_refused(tensors):
+    missing = {key: value for key, value in tensors.items() if key != "fc.bias"}
+    with pytest.raises(UserError, match="1 missing keys, such as fc.bias"):
+        Inception(missing)
+    with pytest.raises(UserError, match="1 unknown keys, such as AuxLogits.fc.bias"):
+        Inception(tensors | {"AuxLogits.fc.bias": torch.zeros(1000)})
+    with pytest.raises(UserError, match=r"fc.bias is \(1000,\), not \(1008,\)"):
+        Inception(tensors | {"fc.bias": torch.zeros(1000)})
+
+
+def test_files_that_are_not_plain_weights_are_refused(tmp_path):
+    path = tmp_path / "weights.pth"
+    with pytest.raises(UserError, match="does not exist"):
+        Inception(path)
+    torch.save({"fc.bias": torch.zeros(1008)}, path)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(UserError, match="truncated"):
+        Inception(path)
+    torch.save([torch.zeros(3)], path)
+    with pytest.raises(UserError, match="does not hold a state dict"):
+        Inception(path)
+
+
+def test_a_pickle_that_would_run_code_does_not(tmp_path):
+    class Touch:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "executed",)
+
+    path = tmp_path / "weights.pth"
+    torch.save({"fc.bias": Touch()}, path)
+    with pytest.raises(UserError, match="not a file of plain weights"):
+        Inception(path)
+    assert not (tmp_path / "executed").exists()

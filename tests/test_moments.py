@@ -1,0 +1,117 @@
+"""Moments add up over shards; statistics files refuse what does not fit."""
+
+import copy
+from functools import reduce
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from stylenat.errors import UserError
+from stylenat.evaluation.moments import Moments, Statistics
+
+RECORD = {
+    "kind": "generated",
+    "dataset": {"name": "a", "content_sha256": "c0", "resolution": 32, "filter": "lanczos"},
+    "generator_sha256": "9e",
+    "subset": "all",
+    "extractor": "lite0",
+    "weights_sha256": "57",
+}
+
+
+def moments_of(features):
+    moments = Moments.zeros(features.shape[1])
+    moments.update(features)
+    return moments
+
+
+def random_features(count=400, dimension=24):
+    return np.random.default_rng(0).normal(3, 2, (count, dimension)).astype(np.float32)
+
+
+def with_field(field, value):
+    record = copy.deepcopy(RECORD)
+    *path, last = field.split(".")
+    reduce(dict.__getitem__, path, record)[last] = value
+    return record
+
+
+def test_mean_and_unbiased_covariance():
+    features = random_features()
+    moments = moments_of(features)
+    assert moments.count == 400
+    np.testing.assert_allclose(moments.mean, features.mean(0, dtype=np.float64), rtol=1e-13)
+    expected = np.cov(features.astype(np.float64), rowvar=False)
+    np.testing.assert_allclose(moments.covariance, expected, rtol=0, atol=1e-12)
+
+
+def test_seven_uneven_shards_equal_the_whole():
+    features = random_features()
+    bounds = [0, 1, 4, 64, 65, 200, 333, 400]
+    shards = [moments_of(features[a:b]) for a, b in pairwise(bounds)]
+    merged = reduce(Statistics.merge, [Statistics(shard, RECORD) for shard in shards]).moments
+    whole = moments_of(features)
+    assert merged.count == whole.count
+    np.testing.assert_allclose(merged.mean, whole.mean, rtol=1e-10)
+    np.testing.assert_allclose(merged.covariance, whole.covariance, rtol=0, atol=1e-10)
+
+
+def test_merging_leaves_the_parts_alone():
+    a, b = (Statistics(moments_of(random_features(n)), RECORD) for n in (10, 20))
+    a.merge(b)
+    assert (a.moments.count, b.moments.count) == (10, 20)
+
+
+def test_parts_of_one_set_get_an_identity_of_their_own():
+    a = Statistics(moments_of(random_features()), RECORD)
+    b = Statistics(moments_of(random_features()), with_field("dataset.content_sha256", "c1"))
+    hashes = {s.record["dataset"]["content_sha256"] for s in (a, b, a.merge(b), b.merge(a))}
+    assert len(hashes) == 4
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("extractor", "inception"),
+        ("weights_sha256", "00"),
+        ("dataset.resolution", 64),
+        ("dataset.filter", "box"),
+        ("dataset.name", "b"),
+        ("kind", "real"),
+        ("generator_sha256", "00"),
+        ("subset", "half0"),
+    ],
+)
+def test_parts_of_different_sets_are_refused_naming_the_field(field, value):
+    a = Statistics(moments_of(random_features()), RECORD)
+    b = Statistics(moments_of(random_features()), with_field(field, value))
+    with pytest.raises(UserError, match=f"^{field} is .* and {value!r} in the other"):
+        a.merge(b)
+
+
+def test_one_image_has_no_covariance():
+    with pytest.raises(UserError, match="at least 2"):
+        _ = moments_of(random_features(1)).covariance
+
+
+def test_files_keep_every_bit(tmp_path):
+    statistics = Statistics(moments_of(random_features()), RECORD)
+    statistics.save(tmp_path / "a.npz")
+    loaded = Statistics.load(tmp_path / "a.npz")
+    assert loaded.record == RECORD
+    assert loaded.moments.count == 400
+    np.testing.assert_array_equal(loaded.moments.sum, statistics.moments.sum)
+    np.testing.assert_array_equal(loaded.moments.outer, statistics.moments.outer)
+
+
+def test_truncated_and_foreign_files_are_refused(tmp_path):
+    path = tmp_path / "a.npz"
+    Statistics(moments_of(random_features()), RECORD).save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="truncated"):
+        Statistics.load(path)
+    Statistics(moments_of(random_features()), {"extractor": "lite0"}).save(path)
+    with pytest.raises(UserError, match="'weights_sha256' is missing"):
+        Statistics.load(path)
