@@ -1,0 +1,146 @@
+"""Reading the reference's checkpoints without doing what the pickle inside asks for.
+
+There are two arrangements: *published* is flat (``g``, ``d``, ``g_ema``, ``g_optim``, ``d_optim``,
+``args``, an ``argparse.Namespace``); *current* nests (``state_dicts``, ``optim_dicts``, ``args``,
+plain or OmegaConf containers, ``eval_info`` with NumPy scalars).
+"""
+
+import pickle
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stylenat.errors import UserError
+
+NETWORKS = ("g", "d", "g_ema")
+
+
+class _Inert:
+    """Stands in for a class that a pickle names: keeps the state it is given, does nothing."""
+
+    state: Any = None
+
+    def __init__(self, *arguments: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+# All that checkpoints of the reference name beyond tensors and plain containers. Not even these
+# are imported: each name stands for a class of ours that does nothing.
+_NAMES = (
+    "argparse.Namespace",
+    "omegaconf.dictconfig.DictConfig",
+    "omegaconf.listconfig.ListConfig",
+    "omegaconf.nodes.AnyNode",
+    "omegaconf.base.ContainerMetadata",
+    "omegaconf.base.Metadata",
+    # Types that OmegaConf's metadata mentions
+    "typing.Any",
+    "builtins.dict",
+    "builtins.list",
+    "builtins.int",
+    # A FID as NumPy computed it
+    "numpy.dtype",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+)
+_STAND_INS: list[Any] = [(type(name, (_Inert,), {}), name) for name in _NAMES]
+# OmegaConf's resolver cache; the unpickler fills dictionaries only where they are dictionaries.
+_STAND_INS.append((lambda *_: {}, "collections.defaultdict"))
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint of the reference holds."""
+
+    path: Path
+    networks: dict[str, dict[str, Tensor]]  # "g", "d", "g_ema", as far as they are there
+    settings: dict[str, Any]  # of the generator, as the reference names them
+    step: int | None  # updates of the generator so far, by its optimiser
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read either arrangement. Raises :class:`UserError` for a file that is missing, truncated,
+    something else, or that names anything which such a checkpoint does not need."""
+    path = Path(path)
+    content = _load(path)
+    try:
+        networks = _networks(content.get("state_dicts", content))
+        step = _updates(content.get("optim_dicts", content))
+        settings = _generator_settings(_plain(content.get("args")))
+    except (AttributeError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} is not a checkpoint of the reference ({error}).") from error
+    if not networks:
+        raise UserError(
+            f"{path} is not a checkpoint of the reference: among its {len(content)} entries is "
+            "neither state_dicts nor g_ema."
+        )
+    return Checkpoint(path, networks, settings, step)
+
+
+def _load(path: Path) -> Any:
+    try:
+        with torch.serialization.safe_globals(_STAND_INS):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; check --checkpoint.") from None
+    except pickle.UnpicklingError as error:
+        # Torch's own message advises to load the file unsafely, so it is not passed on.
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        raise UserError(
+            f"{path} asks for {f'`{named[1]}`' if named else 'pickle instructions'}, which no "
+            "checkpoint of the reference needs; nothing of it was run, do not trust this file."
+        ) from None
+    except Exception as error:  # whatever a damaged file provokes in the reader
+        reason = str(error).partition(". ")[0] or type(error).__name__
+        raise UserError(
+            f"{path} is truncated or not a PyTorch checkpoint ({reason}); fetch it again."
+        ) from error
+
+
+def _networks(content: dict[str, Any]) -> dict[str, dict[str, Tensor]]:
+    networks = {name: content[name] for name in NETWORKS if name in content}
+    for name, tensors in networks.items():
+        for key, value in tensors.items():
+            if not isinstance(key, str) or not isinstance(value, Tensor):
+                raise TypeError(f"{name} has {type(value).__name__} at {key}, not a tensor")
+    return networks
+
+
+def _plain(value: Any) -> Any:
+    """Saved arguments as dicts, lists and scalars, whatever containers held them."""
+    if isinstance(value, _Inert):
+        state = value.state if isinstance(value.state, dict) else {}
+        # OmegaConf keeps a container's entries and a node's value so; a Namespace is its state.
+        for key in ("_content", "_val"):
+            if key in state:
+                return _plain(state[key])
+        return _plain(state)
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return value
+
+
+def _generator_settings(arguments: Any) -> dict[str, Any]:
+    """The generator's settings: under runs.generator, or at the top of a flat Namespace."""
+    settings = arguments
+    for key in ("runs", "generator"):
+        if isinstance(settings, dict) and isinstance(settings.get(key), dict):
+            settings = settings[key]
+    return settings if isinstance(settings, dict) else {}
+
+
+def _updates(optimizers: dict[str, Any]) -> int | None:
+    try:
+        first = next(iter(optimizers["g_optim"]["state"].values()))
+        return int(first["step"])
+    except (KeyError, StopIteration):  # weights alone, or no update yet
+        return None

@@ -1,0 +1,112 @@
+"""From seeds to pixels: an image depends on its seed and on nothing else.
+
+A pass of the network always holds the same images: pass *p* those of seeds ``p n … p n + n − 1``,
+``n`` fixed by the model. Matrix products round differently for another number of rows, so only
+images computed in the same company have the same bytes; those that nobody asked for are dropped.
+"""
+
+import re
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stylenat.config import ModelConfig
+from stylenat.errors import UserError
+from stylenat.images import to_uint8
+from stylenat.models.generator import Generator
+
+MEAN_SEEDS = range(10_000)  # whose mean w truncation moves towards
+
+_PIXELS_PER_PASS = 4 * 256**2  # no more, because a lone seed costs a whole pass
+_IMAGES_PER_PASS = 8  # a CPU is no faster with more
+
+
+def parse_seeds(text: str) -> list[int]:
+    """``"0,3,10-20"`` → the seeds in this order, ends of ranges included, repetitions dropped."""
+    seeds: dict[int, None] = {}
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if first > last:
+            raise UserError(f"--seeds {text!r}: {part!r} is neither a seed nor a range like 10-20.")
+        seeds.update(dict.fromkeys(range(first, last + 1)))
+    return list(seeds)
+
+
+def latents(seeds: Sequence[int], dim: int) -> Tensor:
+    """z (n, dim): row i is what ``torch.manual_seed(seeds[i]); torch.randn(1, dim)`` gives on a CPU,
+    the reference's rule, so its published pictures can be had."""
+    generator = torch.Generator()
+    return torch.cat([torch.randn(1, dim, generator=generator.manual_seed(s)) for s in seeds])
+
+
+def generate(
+    generator: Generator,
+    seeds: Sequence[int],
+    truncation: float | None = None,
+    ahead: int = 64,
+) -> Iterator[np.ndarray]:
+    """The image of each seed, uint8 (S, S, 3), in the order of ``seeds``.
+
+    ``truncation`` ψ samples at ``mean + ψ (w − mean)``, the mean being that of
+    :data:`MEAN_SEEDS` (StyleGAN). About ``ahead`` images are computed before they are asked for,
+    so that the network need not wait for whoever encodes them.
+    """
+    count = images_per_pass(generator.config)
+    mean = None if truncation is None else _mean_w(generator)
+
+    def batches() -> Iterator[np.ndarray]:
+        for number, members in groupby(seeds, lambda seed: seed // count):
+            company = range(number * count, (number + 1) * count)
+            pixels = _compute(generator, company, mean, truncation)
+            yield pixels[[seed - company.start for seed in members]]
+
+    for batch in _in_advance(batches(), max(1, ahead // count)):
+        yield from batch
+
+
+def images_per_pass(config: ModelConfig) -> int:
+    """How many consecutive seeds the network computes together: 8 up to 128², fewer above."""
+    return max(1, min(_IMAGES_PER_PASS, _PIXELS_PER_PASS // config.image_size**2))
+
+
+@torch.inference_mode()
+def _mean_w(generator: Generator) -> Tensor:
+    z = latents(MEAN_SEEDS, generator.config.style_dim)
+    return generator.mapping(z.to(_device(generator))).mean(0)
+
+
+@torch.inference_mode()
+def _compute(
+    generator: Generator, seeds: Sequence[int], mean: Tensor | None, truncation: float | None
+) -> np.ndarray:
+    """uint8 (n, S, S, 3) on the CPU, in exact float32 and by deterministic algorithms."""
+    w = generator.mapping(latents(seeds, generator.config.style_dim).to(_device(generator)))
+    if mean is not None:
+        w = mean + truncation * (w - mean)
+    with torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    ):
+        pixels = to_uint8(generator.synthesis(w))
+    return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def _device(generator: Generator) -> torch.device:
+    return next(generator.parameters()).device
+
+
+def _in_advance(items: Iterator[np.ndarray], depth: int) -> Iterator[np.ndarray]:
+    """The same items; another thread computes up to ``depth`` of them before they are asked for."""
+    worker = ThreadPoolExecutor(1)
+    try:
+        waiting = deque(worker.submit(next, items, None) for _ in range(depth))
+        while (item := waiting.popleft().result()) is not None:
+            waiting.append(worker.submit(next, items, None))
+            yield item
+    finally:
+        worker.shutdown(cancel_futures=True)

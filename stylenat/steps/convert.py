@@ -1,0 +1,129 @@
+"""Convert a checkpoint of the reference to our weights, or (--to-reference) ours to one of its.
+
+Nothing in the checkpoint's pickle is executed.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stylenat import command, runtime
+from stylenat.config import ExperimentConfig
+from stylenat.models import foreign, load_generator, save_generator
+from stylenat.models.foreign.writing import CHANNEL_MAX
+from stylenat.records import read_json, sha256
+from stylenat.training import schedule
+from stylenat.training.build import build_trainer
+from stylenat.training.checkpoint import load_state, restore
+from stylenat.training.distributed import World
+from stylenat.training.trainer import Trainer
+
+log = command.log
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.to_reference:
+        _to_reference(args)
+    else:
+        _from_reference(args)
+
+
+def _from_reference(args: argparse.Namespace) -> None:
+    experiment = ExperimentConfig.from_dict(read_json(args.experiment)) if args.experiment else None
+    checkpoint = foreign.read_checkpoint(args.checkpoint)
+    model = experiment.model if experiment else None
+    generator = foreign.generator_from(checkpoint, args.network, model)
+    step = checkpoint.step if args.step is None else args.step
+    provenance = {
+        "experiment": experiment.to_dict() if experiment else None,
+        "step": step,
+        # The checkpoint does not tell its batch size or its data set.
+        "images_seen": None,
+        "data": None,
+        "checkpoint": args.checkpoint.name,
+        "checkpoint_sha256": sha256(args.checkpoint),
+        "network": args.network,
+        "versions": runtime.versions(),
+        "commit": runtime.commit(),
+    }
+    save_generator(args.output, generator, provenance)
+    log.info("model %s: %s", "of the experiment" if experiment else "inferred", generator.config)
+    count = sum(parameter.numel() for parameter in generator.parameters())
+    log.info("%s: network %s, %d parameters, step %s", args.output, args.network, count, step)
+
+
+def _to_reference(args: argparse.Namespace) -> None:
+    """From a training state: all networks and both optimisers; from weights: the average alone."""
+    optimizers = {}
+    if ".state" in args.checkpoint.suffixes:  # a rolling one, too
+        trainer = _trainer(args.checkpoint)
+        networks = {
+            "g": trainer.generator,
+            "d": trainer.discriminator,
+            "g_ema": trainer.average,
+        }
+        optimizers = _optimizers(trainer)
+    else:
+        networks = {"g_ema": load_generator(args.checkpoint)}
+    config = networks["g_ema"].config
+    if config.channel_max != CHANNEL_MAX:
+        log.warning(
+            "the reference's code makes generators %d channels wide, this one has %d: "
+            "its width table has to be changed before this file loads there",
+            CHANNEL_MAX,
+            config.channel_max,
+        )
+    state_dicts = {name: network.state_dict() for name, network in networks.items()}
+    foreign.write_checkpoint(args.output, config, state_dicts, optimizers)
+    log.info("%s: %s", args.output, ", ".join((*networks, *optimizers)))
+
+
+def _trainer(path: Path) -> Trainer:
+    state = load_state(path)
+    experiment = ExperimentConfig.from_dict(state.meta["experiment"])
+    trainer = build_trainer(experiment, World(0, 1, torch.device("cpu")))
+    restore(trainer, state, experiment, state.meta["data"])
+    return trainer
+
+
+def _optimizers(trainer: Trainer) -> dict[str, dict[str, Any]]:
+    """Adam's own state dicts, at the learning rates of the next iteration."""
+    factor = schedule.lr_factor(trainer.config, trainer.step)
+    result = {}
+    for name, optimizer, rate in (
+        ("g_optim", trainer.generator_optimizer, trainer.generator_lr),
+        ("d_optim", trainer.discriminator_optimizer, trainer.discriminator_lr),
+    ):
+        result[name] = optimizer.state_dict()
+        # Which implementation of Adam to use is the business of whoever loads it.
+        result[name]["param_groups"][0] |= {"lr": rate * factor, "fused": None}
+    return result
+
+
+def main() -> None:
+    options = command.parser(__doc__)
+    options.add_argument(
+        "--checkpoint", type=Path, required=True, help="the reference's .pt; ours to convert back"
+    )
+    options.add_argument("--output", type=Path, required=True, help="our weights (safetensors)")
+    options.add_argument(
+        "--network", choices=("g", "g_ema"), default="g_ema", help="which generator to take"
+    )
+    options.add_argument(
+        "--experiment", type=Path, help="resolved experiment; else the model is inferred"
+    )
+    options.add_argument(
+        "--step", type=int, help="iteration of the checkpoint; else its optimiser's"
+    )
+    options.add_argument(
+        "--to-reference",
+        action="store_true",
+        help="write the reference's current layout from our training state (or weights)",
+    )
+    command.main(options, run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""Sampling: what a seed means, and that an image depends on its seed alone."""
+
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch import nn
+
+from stylenat.config import ModelConfig
+from stylenat.data.store import ImageStore
+from stylenat.errors import UserError
+from stylenat.images import to_uint8
+from stylenat.models import Generator, load_generator, save_generator
+from stylenat.models.latents import generate, images_per_pass, latents, parse_seeds
+from stylenat.records import sha256
+from stylenat.steps import sample
+from tests.weights import fill
+
+MODEL = {
+    "image_size": 16,
+    "channel_max": 32,
+    "channel_base": 1024,
+    "channel_multiplier": 1,
+    "style_dim": 32,
+    "mapping_layers": 2,
+    "mapping_lr": 0.01,
+    "min_heads": 2,
+    "mlp_ratio": 2,
+    "kernels": [[3], [7], [7]],
+    "dilations": [[1], [1], [1, 2]],
+}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "400.safetensors"
+    generator = Generator(ModelConfig(**MODEL))
+    generator.load_state_dict(fill(generator.state_dict()))
+    provenance = {
+        "experiment": {"name": "tiny"},
+        "step": 400,
+        "images_seen": 6400,
+        "data": {"name": "photos", "filter": "lanczos", "content_sha256": "ab" * 32},
+    }
+    save_generator(path, generator, provenance)
+    return path
+
+
+def run(weights: Path, output: Path, seeds: str, **options) -> Path:
+    defaults = {"truncation": None, "batch_size": 64, "device": torch.device("cpu")}
+    sample.run(Namespace(weights=weights, output=output, seeds=seeds, **(defaults | options)))
+    return output
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        assert image.format == "PNG" and image.mode == "RGB"
+        return np.asarray(image)
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [
+        ("7", [7]),
+        ("0,3,10-13", [0, 3, 10, 11, 12, 13]),
+        ("5-5, 2 ,4-5", [5, 2, 4]),
+    ],
+)
+def test_seeds(text, seeds):
+    assert parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "1,", "-3", "4-2", "1.5", "1-2-3", "a"])
+def test_what_is_no_seed_is_refused(text):
+    with pytest.raises(UserError, match="--seeds"):
+        parse_seeds(text)
+
+
+def test_z_is_what_the_reference_draws():
+    z = latents([5, 0, 2**40], 512)
+    for row, seed in zip(z, (5, 0, 2**40), strict=True):
+        torch.manual_seed(seed)
+        assert torch.equal(row[None], torch.randn(1, 512))
+
+
+class Sociable(nn.Module):
+    """A generator whose images depend on their place and company in the batch: a caricature of
+    how matrix products round."""
+
+    config = ModelConfig(**MODEL)
+
+    def __init__(self):
+        super().__init__()
+        self.parameter = nn.Parameter(torch.zeros(1))
+
+    def mapping(self, z):
+        return z
+
+    def synthesis(self, w):
+        place = torch.arange(len(w)) / len(w)
+        return (w[:, 0] + place + w.sum()).cos()[:, None, None, None].expand(-1, 3, 16, 16)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 60), min_size=1, max_size=20, unique=True), st.integers(1, 40))
+def test_company_in_a_batch_changes_no_image(seeds, ahead):
+    everyone = list(generate(Sociable(), range(61)))
+    found = list(generate(Sociable(), seeds, ahead=ahead))
+    assert len(found) == len(seeds)
+    for seed, image in zip(seeds, found, strict=True):
+        np.testing.assert_array_equal(image, everyone[seed])
+
+
+def test_a_seed_gives_the_same_file_whatever_the_batch(weights, tmp_path):
+    everyone = run(weights, tmp_path / "all", "0-20")
+    some = run(weights, tmp_path / "some", "19,3,0", batch_size=1)
+    assert sorted(p.name for p in everyone.iterdir()) == [f"{seed:06d}.png" for seed in range(21)]
+    assert sorted(p.name for p in some.iterdir()) == ["000000.png", "000003.png", "000019.png"]
+    for path in some.iterdir():
+        assert path.read_bytes() == (everyone / path.name).read_bytes()
+
+
+def test_an_image_is_the_generators_output_for_its_seed(weights, tmp_path):
+    run(weights, tmp_path, "11")
+    generator = load_generator(weights)
+    torch.manual_seed(11)
+    expected = to_uint8(generator(torch.randn(1, 32)))[0].permute(1, 2, 0).numpy()
+    # Alone, the same network rounds differently: a level at most, and no watermark.
+    assert np.abs(pixels(tmp_path / "000011.png").astype(int) - expected).max() <= 1
+
+
+def test_the_lmdb_holds_the_images_in_the_order_of_the_seeds(weights, tmp_path):
+    run(weights, tmp_path / "png", "0-9")
+    store = ImageStore(run(weights, tmp_path / "samples.lmdb", "9,0-3"))
+    assert len(store) == 5
+    for index, seed in enumerate((9, 0, 1, 2, 3)):
+        expected = pixels(tmp_path / "png" / f"{seed:06d}.png")
+        np.testing.assert_array_equal(store.read(index), expected)
+    described = {
+        "name": "tiny",
+        "kind": "generated",
+        "seeds": "9,0-3",
+        "filter": "lanczos",
+        "resolution": 16,
+        "generator_sha256": sha256(weights),
+    }
+    assert described.items() <= store.metadata.items()
+    assert store.metadata["data"]["name"] == "photos"
+
+
+def test_samples_of_weights_of_unknown_origin_claim_no_filter(weights, tmp_path):
+    foreign = tmp_path / "foreign.safetensors"
+    provenance = {"experiment": None, "step": None, "images_seen": None, "data": None}
+    save_generator(foreign, load_generator(weights), provenance)
+    metadata = ImageStore(run(foreign, tmp_path / "samples.lmdb", "0")).metadata
+    assert (metadata["name"], metadata["filter"]) == ("foreign", None)
+
+
+def test_truncation_moves_w_towards_the_mean(weights):
+    generator = load_generator(weights)
+    seeds = range(4)
+    full, none = list(generate(generator, seeds)), list(generate(generator, seeds, 0.0))
+    mean = generator.mapping(latents(range(10_000), 32)).mean(0, keepdim=True)
+    expected = to_uint8(generator.synthesis(mean))[0].permute(1, 2, 0).numpy()
+    for image in none:  # all the way: everyone is the mean
+        assert np.abs(image.astype(int) - expected).max() <= 1
+    for image, original in zip(generate(generator, seeds, 1.0), full, strict=True):
+        assert np.abs(image.astype(int) - original).max() <= 1
+    half = np.stack(list(generate(generator, seeds, 0.5))).astype(int)
+    assert 0 < np.abs(half - expected).mean() < np.abs(np.stack(full).astype(int) - expected).mean()
+
+
+def test_an_image_that_cannot_be_written_stops_the_step(weights, tmp_path, monkeypatch):
+    def full_disk(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full_disk)
+    with pytest.raises(UserError, match="No space left"):
+        run(weights, tmp_path, "0-30", batch_size=2)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_fault_of_the_network_reaches_the_caller():
+    class Broken(Sociable):
+        def synthesis(self, w):
+            raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        list(generate(Broken(), range(100)))
+
+
+def test_a_pass_is_small_for_large_images():
+    sizes = {size: images_per_pass(Namespace(image_size=size)) for size in (32, 256, 512, 1024)}
+    assert sizes == {32: 8, 256: 4, 512: 1, 1024: 1}
