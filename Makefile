@@ -1,0 +1,35 @@
+# make demo   set everything up, run the whole chain on the embedded data set, end with results/report.html
+# make test   set everything up, run the tests
+# Both install into .venv, once; nothing outside this directory is touched.
+
+# The first Python on the path that is new enough, or the one you name: make demo PYTHON=/opt/python3.12
+ifndef PYTHON
+PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null && echo $$python && break; done)
+endif
+
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: demo test setup
+
+demo: setup
+	@snakemake --cores all --quiet host reason rules
+	@$(MAKE) --no-print-directory results/report.html
+
+test: setup
+	@python -m pytest
+
+setup: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml envs/constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed, and none is on the PATH; name one with PYTHON=…" >&2; exit 1; }
+	@echo "Installing into $(VENV) (once; a few minutes)"
+	@$(PYTHON) -m venv $(VENV)
+	@python -m pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt --editable '.[demo,workflow,test]'
+	@touch $@
+
+# What the report shows is known only after a run, so `demo` asks for it in a second make.
+results/report.html: $(wildcard results/*.csv results/figures/*.svg results/*/training.svg results/*/grids/*.png)
+	@snakemake --report $@
+	@echo "The report: $@"

@@ -1,0 +1,31 @@
+# StyleNAT, from a data set to the published tables: see README.md, config/config.yaml and profiles/.
+from snakemake.utils import min_version
+
+min_version("9.5")
+
+
+configfile: "config/config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+
+
+# `snakemake figures` stops at the figures; without a target everything about the experiments in `run`.
+rule all:
+    default_target: True
+    input:
+        rules.figures.output,
+        tables(config["run"]),
+        grids(config["run"]),
+        curves(config["run"]),
+
+
+onstart:
+    require_gpu()

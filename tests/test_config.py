@@ -1,0 +1,152 @@
+"""config.yaml: what it resolves to, and the sentence every kind of mistake gives."""
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stylenat.config import ExperimentConfig
+from stylenat.errors import ConfigError
+from stylenat.experiments import resolve
+
+ROOT = Path(__file__).parents[1]
+SCHEMAS = ROOT / "workflow/schemas"
+CONFIG = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+
+
+def changed(key: str, value: object) -> dict:
+    """The shipped configuration with one dotted key set; parents are made where missing."""
+    config = copy.deepcopy(CONFIG)
+    *parents, last = key.split(".")
+    target = config
+    for parent in parents:
+        target = target.setdefault(parent, {})
+    target[last] = value
+    return config
+
+
+def complaint(key: str, value: object) -> str:
+    with pytest.raises(ConfigError) as caught:
+        resolve(changed(key, value), SCHEMAS)
+    return str(caught.value)
+
+
+def test_the_shipped_experiments_resolve():
+    experiments = resolve(CONFIG, SCHEMAS)
+    assert set(CONFIG["run"]) <= experiments.keys()
+
+    ffhq = experiments["ffhq256"]
+    assert ffhq.device == "gpu"
+    assert len(ffhq.snapshots) == 41 and ffhq.snapshots[:2] == (0, 25000)
+    assert ffhq.config.training.batch_size == 64
+    assert ffhq.config.model.dilations[-1] == (1, 32), "the lists are cut at the image size"
+    assert ffhq.config.discriminator.image_size == 256
+
+    official = experiments["ffhq256-official"]
+    assert official.snapshots == (940000,)
+    assert official.config.model == ffhq.config.model
+
+
+def test_an_experiment_keeps_the_defaults_it_does_not_name():
+    experiment = resolve(changed("experiments.ffhq256.training.beta2", 0.9), SCHEMAS)["ffhq256"]
+    assert experiment.config.training.beta2 == 0.9
+    assert experiment.config.training.generator_lr == 5e-5
+
+
+def test_evaluation_and_length_are_not_part_of_what_decides_the_weights():
+    before = resolve(CONFIG, SCHEMAS)["ffhq256"].config
+    for key, value in (
+        ("run.iterations", 2_000_000),
+        ("evaluation.protocols", ["fid50k"]),
+        ("evaluation.grid", 4),
+        ("device", "any"),
+    ):
+        after = resolve(changed(f"experiments.ffhq256.{key}", value), SCHEMAS)["ffhq256"].config
+        assert after == before, key
+
+
+def test_a_resolved_experiment_survives_its_record():
+    for experiment in resolve(CONFIG, SCHEMAS).values():
+        config = experiment.config
+        assert ExperimentConfig.from_dict(config.to_dict()) == config
+
+
+FFHQ = "experiments.ffhq256"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        (
+            f"{FFHQ}.training.learning_rate",
+            1e-4,
+            f"{FFHQ}.training.learning_rate: unknown key (did you mean discriminator_lr or gen",
+        ),
+        ("defaults.model.dilation", [[1]], "defaults.model.dilation: unknown key"),
+        ("experiment", {}, "experiment: unknown key (did you mean experiments?)"),
+        ("run", ["ffhq512"], "run[0]: unknown experiment 'ffhq512'; there are church256,"),
+        (f"{FFHQ}.dataset", "ffhq", f"{FFHQ}.dataset: unknown data set 'ffhq'"),
+        (
+            f"{FFHQ}.evaluation.protocols",
+            ["fid50k", "fid10k"],
+            f"{FFHQ}.evaluation.protocols[1]: unknown protocol 'fid10k'",
+        ),
+        (
+            f"{FFHQ}.model.dilations",
+            [[1], [1], [1, 2], [1, 4], [1, 32], [1], [1]],
+            f"{FFHQ}.model.dilations[4]: kernel 7 x dilation 32 is wider than the side 64",
+        ),
+        (
+            f"{FFHQ}.model.min_heads",
+            5,
+            f"{FFHQ}.model.min_heads: 128 channels at 256² do not divide into 5 heads",
+        ),
+        (f"{FFHQ}.model.image_size", 512, f"{FFHQ}.model.image_size: 512 does not fit"),
+        (
+            f"{FFHQ}.run.iterations",
+            30_000,
+            f"{FFHQ}.run.iterations: 30000 is not a multiple of run.segment, 25000",
+        ),
+        (f"{FFHQ}.device", "cpu", f"{FFHQ}.device: 'cpu' is not one of any, gpu"),
+        (f"{FFHQ}.training.batch_size", 64.0, f"{FFHQ}.training.batch_size: 64.0 is not of type"),
+        (f"{FFHQ}.training.beta2", 1, f"{FFHQ}.training.beta2: 1 is not less than 1"),
+        (
+            f"{FFHQ}.training.generator_lr",
+            "1e-4",
+            f"{FFHQ}.training.generator_lr: 1e-4 is text to YAML",
+        ),
+        (
+            f"{FFHQ}.training.lr_decay_end",
+            None,
+            f"{FFHQ}.training.lr_decay_end: needs lr_decay_start",
+        ),
+        ("defaults.training.seed", -1, "defaults.training.seed: -1 is less than 0"),
+        ("defaults.training", {}, "defaults.training.seed: is missing"),
+        ("experiments.data", {"dataset": "ffhq256"}, "experiments.data: results/data is needed"),
+        ("datasets.ffhq256.sources", [{"kind": "zip"}], "datasets.ffhq256.sources[0].path: is"),
+        ("protocols.fid50k.extractor", "lite0", "protocols.fid50k.extractor: 'lite0' cannot be"),
+        (
+            "experiments.ffhq256-official.run",
+            {"iterations": 25000},
+            "experiments.ffhq256-official.run: has no effect",
+        ),
+        (
+            "experiments.ffhq256-official.checkpoint.file",
+            "mine.pt",
+            "experiments.ffhq256-official.checkpoint: give either file or url",
+        ),
+    ],
+)
+def test_a_mistake_gives_one_sentence_that_names_its_key(key, value, message):
+    sentence = complaint(key, value)
+    assert sentence.startswith(message)
+    assert "\n" not in sentence
+
+
+def test_resolving_needs_neither_torch_nor_snakemake():
+    code = "import sys, stylenat.experiments; print(*{'torch', 'snakemake'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

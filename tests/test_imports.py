@@ -1,0 +1,67 @@
+"""Imports point down: a lower layer never knows what is built on it."""
+
+import ast
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / "stylenat"
+
+# From the foundation upwards. Parts of one layer do not import each other, except in the foundation.
+LAYERS = (
+    {"errors", "records", "images", "runtime", "config", "experiments", "fetch"},
+    {"data", "models"},
+    {"evaluation", "training", "presentation"},
+    {"command"},
+    {"steps"},
+)
+LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
+
+
+def part(module: str) -> str | None:
+    """The layered part that a dotted module name belongs to; None for other packages."""
+    names = module.split(".")
+    return names[1] if names[0] == "stylenat" and len(names) > 1 else None
+
+
+def imports(path: Path) -> set[tuple[str, str]]:
+    """(module, first imported part) of every import of ours in a file, inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {(alias.name, part(alias.name)) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            if node.module == "stylenat":
+                found |= {(f"stylenat.{a.name}", a.name) for a in node.names if a.name in LEVEL}
+            else:
+                found.add((node.module, part(node.module)))
+    return {(module, name) for module, name in found if name}
+
+
+def test_every_part_has_a_layer():
+    parts = {path.stem for path in PACKAGE.iterdir() if not path.name.startswith("__")}
+    assert parts == LEVEL.keys()
+
+
+def test_imports_point_down():
+    wrong = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        relative = path.relative_to(PACKAGE)
+        own = relative.parts[0].removesuffix(".py")
+        if own == "__init__":
+            continue
+        for module, other in imports(path):
+            inside = other == own and own != "steps"
+            if not (inside or LEVEL[other] < LEVEL[own] or LEVEL[other] == LEVEL[own] == 0):
+                wrong.append(f"{relative} imports {module}")
+    assert not wrong
+
+
+def test_the_foundation_has_no_cycles():
+    needs = {
+        name: {other for _, other in imports(PACKAGE / f"{name}.py") if LEVEL[other] == 0}
+        for name in LAYERS[0]
+    }
+    while needs:
+        free = {name for name, others in needs.items() if not others & needs.keys()}
+        assert free, f"import cycle among {sorted(needs)}"
+        needs = {name: others for name, others in needs.items() if name not in free}

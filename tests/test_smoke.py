@@ -1,0 +1,92 @@
+"""The whole chain at a tiny size, from the embedded data set to the report, through every rule."""
+
+import csv
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.project import ROOT, make_clone, run, snakemake
+
+CONFIG = str(ROOT / "tests/smoke.yaml")
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory) -> Path:
+    """A clone after `snakemake` and `snakemake --report`."""
+    folder = make_clone(tmp_path_factory.mktemp("chain"))
+    for arguments in (("--cores", "2", "--max-threads", "1"), ("--report", "results/report.html")):
+        done = snakemake(*arguments, "--configfile", CONFIG, cwd=folder)
+        assert done.returncode == 0, done.stderr[-5000:]
+    return folder
+
+
+def again(chain: Path, *arguments: str) -> subprocess.CompletedProcess:
+    return snakemake("--cores", "2", "--configfile", CONFIG, *arguments, cwd=chain)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_snapshot_is_in_the_table_beside_the_floor(chain):
+    table = rows(chain / "results/galaxies32_fd_lite0.csv")
+    snapshots = {row["step"]: float(row["value"]) for row in table if row["kind"] == "snapshot"}
+    floor = [float(row["value"]) for row in table if row["kind"] == "floor"]
+    assert list(snapshots) == ["0", "2", "4"]
+    assert len(floor) == 1 and 0 < floor[0] < min(snapshots.values())
+    assert rows(chain / "results/galaxies32_throughput.csv")
+
+
+def test_samples_are_gone_and_everything_else_stays(chain):
+    results = chain / "results"
+    assert not list(results.rglob("samples/*.lmdb"))
+    for name in (
+        "galaxies32/grids/0.png",
+        "galaxies32/train/4.state",
+        "galaxies32/weights/4.safetensors",
+        "galaxies32/training.svg",
+        "figures/fid_vs_params.png",
+        "figures/fid_vs_throughput.svg",
+    ):
+        assert (results / name).stat().st_size > 1000, name
+    assert not list(results.rglob("*.part")), "temporary names"
+
+
+def test_every_log_begins_with_what_it_depends_on(chain):
+    logs = sorted((chain / "results/logs").rglob("*.log"))
+    assert len(logs) > 20
+    for log in logs:
+        command, *lines = log.read_text().splitlines()[:5]
+        assert f"$ python -m stylenat.steps.{log.parent.name} " in command
+        for fact in ("versions: python 3.", "commit: ", "device: ", "attention backend: "):
+            assert any(fact in line for line in lines), f"{log}: no {fact}"
+
+
+def test_a_step_can_be_repeated_by_hand_from_its_log(chain):
+    grid = chain / "results/galaxies32/grids/4.png"
+    before = grid.read_bytes()
+    grid.unlink()
+    first = (chain / "results/logs/grid/galaxies32.4.log").read_text().splitlines()[0]
+    done = run(*shlex.split(first.partition("$ ")[2]), cwd=chain)
+    assert done.returncode == 0, done.stderr
+    assert grid.read_bytes() == before
+
+
+def test_the_report_is_one_file_that_needs_no_network(chain):
+    report = (chain / "results/report.html").read_text()
+    assert len(report) < 10_000_000
+    assert not re.search(r"<(script|link|img|iframe)[^>]*(src|href)=[\"']?https?:", report)
+    for category in ("Samples", "Training", "Tables", "Figures"):
+        assert f'"{category}"' in report
+    for result in ("grids/4.png", "training.svg", "galaxies32_fd_lite0.html", "fid_vs_params.svg"):
+        assert f"{result}" in report
+
+
+def test_a_second_run_does_nothing(chain):
+    done = again(chain)
+    assert done.returncode == 0
+    assert "Nothing to be done" in done.stdout + done.stderr

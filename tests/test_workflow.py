@@ -1,0 +1,276 @@
+"""The workflow as Snakemake sees it: format, plans, refusals, and what makes it train again."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.project import ROOT, make_clone, run, snakemake
+
+
+def plan(*arguments: str, cwd: Path) -> dict[str, int]:
+    """Number of jobs per rule that a dry run announces."""
+    done = snakemake("--dry-run", *arguments, cwd=cwd)
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = re.search(r"^Job stats:\n.*?^total", done.stdout, re.MULTILINE | re.DOTALL)
+    if table is None:
+        assert "Nothing to be done" in done.stdout + done.stderr
+        return {}
+    jobs = re.findall(r"^(\w+) +(\d+)$", table[0], re.MULTILINE)
+    return {rule: int(number) for rule, number in jobs}
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory) -> Path:
+    return make_clone(tmp_path_factory.mktemp("clone"))
+
+
+@pytest.fixture(scope="module")
+def finished(clone, tmp_path_factory) -> Path:
+    """A copy where everything about galaxies32 seems to be made: empty files of every output, which
+    Snakemake then marks as its own with the parameters of today."""
+    folder = tmp_path_factory.mktemp("finished") / "clone"
+    shutil.copytree(clone, folder)
+    done = snakemake("--dry-run", cwd=folder)
+    for outputs in re.findall(r"^    output: (.+)$", done.stdout, re.MULTILINE):
+        for output in outputs.replace(" (send to storage)", "").split(", "):
+            path = folder / output
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    done = snakemake("--touch", "--forceall", "--cores", "1", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def edit(finished):
+    """Edit the configuration of ``finished`` by text; undone after the test."""
+    path = finished / "config/config.yaml"
+    original = path.read_text()
+
+    def change(old: str, new: str) -> None:
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+
+    yield change
+    path.write_text(original)
+
+
+def galaxies(finished: Path) -> dict:
+    return yaml.safe_load((finished / "config/config.yaml").read_text())["experiments"][
+        "galaxies32"
+    ]
+
+
+# ------------------------------------------------------------------------------ form
+
+
+def test_snakemake_finds_nothing_to_lint():
+    done = snakemake("--lint")
+    assert done.returncode == 0 and "good condition" in done.stderr, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("snakefmt", "--check", "Snakefile", "workflow"),
+        ("ruff", "check", "."),
+        ("ruff", "format", "--check", "."),
+    ],
+    ids=" ".join,
+)
+def test_the_sources_are_formatted(command):
+    done = run(*command)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_rule_runs_the_module_it_logs_for():
+    """Rule = module = folder of logs; a second rule over the same module inherits its command."""
+    for path in sorted((ROOT / "workflow/rules").glob("*.smk")):
+        for rule in re.split(r"^(?=rule |use rule )", path.read_text(), flags=re.MULTILINE)[1:]:
+            name = re.match(r"(?:use )?rule (\w+)", rule)[1]
+            assert f'"results/logs/{name}/' in rule, f"{name} has no log of its own"
+            if rule.startswith("rule"):
+                assert f"stylenat.steps.{name} " in rule
+                assert "config[" not in rule.partition("shell:")[2]
+
+
+def test_the_snakefile_is_short():
+    assert len((ROOT / "Snakefile").read_text().splitlines()) < 40
+
+
+# ------------------------------------------------------------------------------ plans
+
+
+def test_the_whole_chain_of_ffhq256_on_a_cluster(clone):
+    jobs = plan("--profile", "profiles/slurm", "results/ffhq256_fid.csv", cwd=clone)
+    assert jobs == {
+        "download": 1,
+        "pack": 1,
+        "weights": 1,
+        "experiment": 1,
+        "initialise": 1,
+        "train": 40,
+        "sample": 41,
+        "statistics": 41,
+        "statistics_of_reals": 4,
+        "metrics": 82,
+        "metrics_of_reals": 2,
+        "tables": 1,
+    }
+
+
+def test_published_weights_are_converted_instead_of_trained(clone):
+    jobs = plan("results/ffhq256-official_fid.csv", cwd=clone)
+    assert jobs["convert"] == jobs["sample"] == 1
+    assert jobs["weights"] == 2, "the feature network and the checkpoint"
+    assert not {"initialise", "train"} & jobs.keys()
+
+
+def test_a_checkpoint_that_is_there_is_not_downloaded(clone):
+    (clone / "mine.pt").touch()
+    source = "{file: mine.pt, url: null, step: 940000}"
+    overlay = clone / "overlay.yaml"
+    overlay.write_text(f"experiments: {{own: {{dataset: ffhq256, checkpoint: {source}}}}}")
+    target = "results/own/weights/940000.safetensors"
+    refused = snakemake("--dry-run", "--configfile", "overlay.yaml", "--", target, cwd=clone)
+    assert "experiments.own.checkpoint.url: None is not of type string" in refused.stderr
+
+    overlay.write_text(overlay.read_text().replace("url: null, ", ""))
+    jobs = plan("--configfile", "overlay.yaml", "--", target, cwd=clone)
+    assert jobs == {"experiment": 1, "convert": 1}
+
+
+def commands(*arguments: str, cwd: Path) -> str:
+    done = snakemake("--dry-run", "--printshellcmds", *arguments, cwd=cwd)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_one_process_for_each_gpu(clone):
+    target = "results/ffhq256/train/25000.state"
+    assert "python -m stylenat.steps.train" in commands(target, cwd=clone)
+
+    out = commands("--set-resources", "train:gpu=4", "--", target, cwd=clone)
+    assert "torch.distributed.run --nproc-per-node=4 --standalone -m -- stylenat.steps.train" in out
+
+    out = commands("--set-resources", "train:gpu=16", "train:nodes=2", "--", target, cwd=clone)
+    assert re.search(r"srun --ntasks=2 .*--nproc-per-node=8 --nnodes=2 --node-rank=\$SLURM", out)
+
+
+# ------------------------------------------------------------------------------ refusals
+
+
+@pytest.mark.parametrize(
+    ("overlay", "message"),
+    [
+        (
+            "experiments: {ffhq256: {training: {learning_rate: 0.1}}}",
+            "experiments.ffhq256.training.learning_rate: unknown key (did you mean",
+        ),
+        ("run: [celeba]", "run[0]: unknown experiment 'celeba'; there are"),
+        (
+            "defaults: {model: {dilations: [[1], [1], [1, 4]]}}",
+            "experiments.galaxies32.model.dilations",
+        ),
+        (
+            "experiments: {galaxies32: {model: {min_heads: 7}}}",
+            "experiments.galaxies32.model.min_heads: ",
+        ),
+        (
+            "experiments: {ffhq256: {run: {iterations: 10}}}",
+            "experiments.ffhq256.run.iterations: 10 is not a multiple of run.segment, 25000",
+        ),
+    ],
+    ids=["unknown key", "unknown experiment", "dilation", "heads", "iterations"],
+)
+def test_a_wrong_configuration_is_refused_in_one_sentence(clone, tmp_path, overlay, message):
+    path = tmp_path / "wrong.yaml"
+    path.write_text(overlay)
+    done = snakemake("--dry-run", "--configfile", str(path), cwd=clone)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"error: {message}")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("results/ffhq256/train/30000.state", "experiments.ffhq256.run.segment: there is no"),
+        ("results/ffhq256_fd_lite0.csv", "experiments.ffhq256.evaluation.protocols: none of"),
+    ],
+)
+def test_a_target_that_the_configuration_has_not_is_refused(clone, target, message):
+    done = snakemake("--dry-run", target, cwd=clone)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith(f"error: {message}")
+
+
+def test_without_a_gpu_nothing_of_a_gpu_experiment_starts(clone, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    done = snakemake("--cores", "1", "results/ffhq256_fid.csv", cwd=clone)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: experiments.ffhq256: ") and "profiles/slurm" in last
+    assert not (clone / "results").exists(), "not even the download has begun"
+
+
+# ------------------------------------------------------------------------------ running again
+
+
+def test_a_finished_run_has_nothing_to_do(finished):
+    assert plan(cwd=finished) == {}
+
+
+def test_a_comment_retrains_nothing(finished, edit):
+    edit("# The experiments that", "# Which experiments")
+    assert plan(cwd=finished) == {}
+
+
+def test_where_it_runs_is_no_reason_to_run_again(finished, edit):
+    edit("device: any", "device: gpu")
+    assert plan("--set-resources", "train:gpu=4", cwd=finished) == {}
+
+
+def test_a_training_key_retrains_that_experiment(finished, edit):
+    edit("\n  ffhq256:\n    dataset: ffhq256\n", "\n  ffhq256:\n    dataset: ffhq256\n    x: 1\n")
+    edit("    x: 1\n", "    training: {generator_lr: 0.1}\n")
+    assert plan(cwd=finished) == {}, "another experiment's learning rate"
+
+    edit("    training:\n      batch_size: 16\n", "    training:\n      batch_size: 8\n")
+    jobs = plan(cwd=finished)
+    run = galaxies(finished)["run"]
+    assert jobs["experiment"] == jobs["initialise"] == 1
+    assert jobs["train"] == run["iterations"] // run["segment"]
+    assert not {"download", "pack", "weights", "statistics_of_reals"} & jobs.keys()
+
+
+def test_a_longer_run_trains_the_new_segment_only(finished, edit):
+    run = galaxies(finished)["run"]
+    iterations, segment = run["iterations"], run["segment"]
+    edit(
+        f"      iterations: {iterations}\n      segment",
+        f"      iterations: {iterations + segment}\n      segment",
+    )
+    jobs = plan(cwd=finished)
+    assert {jobs[rule] for rule in ("train", "sample", "statistics", "metrics", "grid")} == {1}
+    assert not {"experiment", "initialise"} & jobs.keys()
+
+
+def test_more_samples_retrain_nothing(finished, edit):
+    edit("extractor: lite0, samples: 2048", "extractor: lite0, samples: 64")
+    jobs = plan(cwd=finished)
+    assert "sample" in jobs and not {"experiment", "initialise", "train"} & jobs.keys()
+
+
+def test_old_states_may_be_deleted(finished):
+    states = sorted((finished / "results/galaxies32/train").glob("*.state"))
+    last = max(states, key=lambda path: int(path.stem))
+    for state in states:
+        if state != last:
+            state.unlink()
+    assert plan(cwd=finished) == {}

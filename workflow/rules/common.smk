@@ -1,0 +1,272 @@
+# Every function of the workflow: from the wildcards of a rule to what the configuration says.
+import json
+import os
+import sys
+from pathlib import Path
+
+# Steps come from this checkout and run with this interpreter, activated or not.
+sys.path.insert(0, workflow.basedir)
+os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
+
+# Threads that wait for each other by spinning bring a busy machine to a standstill; these sleep.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from stylenat import runtime
+from stylenat.errors import UserError
+from stylenat.experiments import resolve
+
+
+def refuse(message):
+    """End Snakemake with one sentence; an exception would come with the place it was raised at."""
+    sys.exit(f"error: {message}")
+
+
+try:
+    EXPERIMENTS = resolve(config, Path(workflow.basedir) / "workflow/schemas")
+except UserError as error:
+    refuse(error)
+
+
+# ------------------------------------------------------------------------- wildcards and targets
+
+
+def any_of(names):
+    """A wildcard constraint: one of these names (a pattern that never matches if there are none)."""
+    return "|".join(names) or "$^"
+
+
+def trained_experiments():
+    return [name for name, it in EXPERIMENTS.items() if it.checkpoint is None]
+
+
+def foreign_experiments():
+    return [name for name, it in EXPERIMENTS.items() if it.checkpoint is not None]
+
+
+def table_names(names):
+    """The tables that the protocols of these experiments write to, and the throughput."""
+    used = {config["protocols"][p]["table"] for name in names for p in EXPERIMENTS[name].protocols}
+    return [*sorted(used), "throughput"]
+
+
+def tables(names):
+    return [f"results/{name}_{table}.csv" for name in names for table in table_names([name])]
+
+
+def grids(names):
+    return [
+        f"results/{name}/grids/{step}.png" for name in names for step in EXPERIMENTS[name].snapshots
+    ]
+
+
+def curves(names):
+    return [
+        f"results/{name}/training.svg" for name in names if EXPERIMENTS[name].checkpoint is None
+    ]
+
+
+# ----------------------------------------------------------------------------------------- inputs
+
+
+def dataset(wildcards):
+    return f"results/data/{EXPERIMENTS[wildcards.experiment].config.dataset}.lmdb"
+
+
+def previous_state(wildcards):
+    """The state that a training segment starts from."""
+    segment, step = EXPERIMENTS[wildcards.experiment].segment, int(wildcards.step)
+    if step % segment:
+        refuse(
+            f"experiments.{wildcards.experiment}.run.segment: there is no snapshot at iteration "
+            f"{step}, which is not a multiple of {segment}"
+        )
+    return f"results/{wildcards.experiment}/train/{step - segment}.state"
+
+
+def checkpoint_file(wildcards):
+    """The user's own copy, or the one that the rule `weights` downloads."""
+    downloaded = f"results/weights/{wildcards.experiment}.pth"
+    return EXPERIMENTS[wildcards.experiment].checkpoint.get("file", downloaded)
+
+
+def first_weights(wildcards):
+    """Any weights do for measuring speed; these are there first."""
+    step = EXPERIMENTS[wildcards.experiment].snapshots[0]
+    return f"results/{wildcards.experiment}/weights/{step}.safetensors"
+
+
+def snapshot_statistics(wildcards):
+    protocol = config["protocols"][wildcards.protocol]
+    return (
+        f"results/{wildcards.experiment}/statistics/"
+        f"{wildcards.step}.{protocol['extractor']}.{protocol['samples']}.npz"
+    )
+
+
+def reference_statistics(subset=None):
+    """Input function: statistics of the reals that a protocol compares with, or of this subset."""
+
+    def path(wildcards):
+        protocol = config["protocols"][wildcards.protocol]
+        name = EXPERIMENTS[wildcards.experiment].config.dataset
+        return f"results/data/{name}.{protocol['extractor']}.{subset or protocol['reals']}.npz"
+
+    return path
+
+
+def metrics_of(experiment, protocols):
+    steps = [*EXPERIMENTS[experiment].snapshots, "floor"]
+    return [f"results/{experiment}/metrics/{step}.{p}.json" for p in protocols for step in steps]
+
+
+def all_metrics(wildcards):
+    return metrics_of(wildcards.experiment, EXPERIMENTS[wildcards.experiment].protocols)
+
+
+def training_records(wildcards):
+    steps = EXPERIMENTS[wildcards.experiment].snapshots[1:]
+    return [f"results/{wildcards.experiment}/train/{step}.jsonl" for step in steps]
+
+
+def table_records(wildcards):
+    """What a table lists: the metrics of its protocols at every snapshot, or the throughput."""
+    experiment, table = wildcards.experiment, wildcards.table
+    if table == "throughput":
+        return [f"results/{experiment}/throughput.json"]
+    protocols = [
+        p for p in EXPERIMENTS[experiment].protocols if config["protocols"][p]["table"] == table
+    ]
+    if not protocols:
+        refuse(
+            f"experiments.{experiment}.evaluation.protocols: none of "
+            f"{', '.join(EXPERIMENTS[experiment].protocols)} writes to the table {table}"
+        )
+    return metrics_of(experiment, protocols)
+
+
+# ----------------------------------------------------------------------------------------- params
+
+
+def experiment_values(wildcards):
+    return json.dumps(EXPERIMENTS[wildcards.experiment].config.to_dict())
+
+
+def dataset_sources(wildcards):
+    return json.dumps(config["datasets"][wildcards.dataset]["sources"])
+
+
+def dataset_value(key, default=None):
+    return lambda wildcards: config["datasets"][wildcards.dataset].get(key, default)
+
+
+def weights_source(wildcards):
+    """Where a weights file comes from: of a feature network, or of an experiment's checkpoint."""
+    name = wildcards.weights
+    return json.dumps(config["weights"].get(name) or EXPERIMENTS[name].checkpoint)
+
+
+def checkpoint_step(wildcards):
+    return EXPERIMENTS[wildcards.experiment].checkpoint["step"]
+
+
+def protocol_table(wildcards):
+    return config["protocols"][wildcards.protocol]["table"]
+
+
+def snapshot_option(wildcards, input):
+    return f"--weights {input.weights}"
+
+
+def sample_seeds(wildcards):
+    return f"0-{int(wildcards.samples) - 1}"
+
+
+def grid_seeds(wildcards):
+    return f"0-{EXPERIMENTS[wildcards.experiment].grid - 1}"
+
+
+def throughput_batch_sizes(wildcards):
+    return EXPERIMENTS[wildcards.experiment].throughput_batch_sizes
+
+
+def snapshot_label(wildcards):
+    """Padded with spaces as wide as digits, because the report sorts labels as text."""
+    return {"iteration": f"{int(wildcards.step):,}".rjust(9, "\N{FIGURE SPACE}")}
+
+
+# ------------------------------------------------------------------------- devices and processes
+# Where a job runs must not be a reason to run it again. Snakemake leaves a parameter out of that
+# comparison when its function takes `resources`, whether or not it looks at them.
+
+
+def users(wildcards):
+    """The experiments that a job works for: one, or all on its data set."""
+    if "experiment" in wildcards.keys():
+        return [wildcards.experiment]
+    return [name for name, it in EXPERIMENTS.items() if it.config.dataset == wildcards.dataset]
+
+
+def needs_gpu(wildcards):
+    return any(EXPERIMENTS[name].device == "gpu" for name in users(wildcards))
+
+
+def gpus(wildcards):
+    """The resource `gpu` where the profile does not set it."""
+    return int(needs_gpu(wildcards))
+
+
+def device(wildcards, resources):
+    return "cuda" if needs_gpu(wildcards) else "auto"
+
+
+def time_limit(wildcards, resources):
+    """The minutes that the profile grants a job, so that it can stop cleanly before they end."""
+    return f"--time-limit {resources.runtime}" if "runtime" in resources.keys() else ""
+
+
+def launcher(wildcards, threads, resources):
+    """How to start a module: one process per GPU, on as many nodes as the profile asks for."""
+    processes, nodes = max(resources.get("gpu", 1), 1), resources.get("nodes", 1)
+    if processes % nodes:
+        refuse(f"profile: {processes} GPUs (gpu) cannot be shared out to {nodes} nodes (nodes)")
+    if processes == 1:
+        return "python -m"
+    local = processes // nodes
+    share = max(threads // local, 1)
+    run = (
+        f"OMP_NUM_THREADS={share} MKL_NUM_THREADS={share} "
+        f"python -m torch.distributed.run --nproc-per-node={local}"
+    )
+    # Without `--` the launcher takes the step's --log for its own --log-dir.
+    if nodes == 1:
+        return f"{run} --standalone -m --"
+    # Slurm's variables exist only inside srun; node names need not resolve, addresses do.
+    return (
+        f"srun --ntasks={nodes} --nodes={nodes} --ntasks-per-node=1 --cpus-per-task={threads} "
+        f"bash -c '{run} --nnodes={nodes} --node-rank=$SLURM_NODEID "
+        '--master-addr=$SLURM_LAUNCH_NODE_IPADDR --master-port=29500 -m -- "$@"\' --'
+    )
+
+
+def require_gpu():
+    """Refuse a run on this machine that would come to a job it cannot do, before any job starts."""
+    if not workflow.local_exec or workflow.touch:
+        return
+    jobs = [job for job in workflow.dag.needrun_jobs() if job.params.get("device") == "cuda"]
+    if jobs:
+        try:
+            runtime.select_device("cuda")
+        except UserError as error:
+            job = min(jobs, key=lambda job: len(users(job.wildcards)))
+            refuse(f"experiments.{users(job.wildcards)[0]}: {error}")
+
+
+wildcard_constraints:
+    experiment=any_of(EXPERIMENTS),
+    dataset=any_of(config["datasets"]),
+    protocol=any_of(config["protocols"]),
+    extractor=any_of(config["weights"]),
+    table=any_of(table_names(EXPERIMENTS)),
+    step="[0-9]+",
+    samples="[0-9]+",
+    subset="all|[0-9]+|half0|half1",

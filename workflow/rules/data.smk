@@ -1,0 +1,55 @@
+# Where Snakemake runs, not on a compute node: those rarely see the internet.
+rule download:
+    output:
+        "results/data/{dataset}.download.json",
+    log:
+        "results/logs/download/{dataset}.log",
+    localrule: True
+    conda:
+        "../../envs/data.yaml"
+    params:
+        sources=dataset_sources,
+        # Not an output: Snakemake would delete it with a failed job, and the download could not resume.
+        directory="results/data/{dataset}.download",
+    shell:
+        "python -m stylenat.steps.download --name {wildcards.dataset} --sources {params.sources:q}"
+        " --directory {params.directory} --manifest {output} --log {log}"
+
+
+rule pack:
+    input:
+        "results/data/{dataset}.download.json",
+    output:
+        "results/data/{dataset}.lmdb",
+    log:
+        "results/logs/pack/{dataset}.log",
+    benchmark:
+        "results/benchmarks/pack/{dataset}.tsv"
+    conda:
+        "../../envs/data.yaml"
+    threads: 8
+    params:
+        resolution=dataset_value("resolution"),
+        filter=dataset_value("filter"),
+        max_corrupt=dataset_value("max_corrupt", 0),
+    shell:
+        "python -m stylenat.steps.pack --name {wildcards.dataset} --manifest {input}"
+        " --resolution {params.resolution} --filter {params.filter}"
+        " --max-corrupt {params.max_corrupt} --workers {threads} --output {output} --log {log}"
+
+
+# Feature networks, and checkpoints trained elsewhere.
+rule weights:
+    output:
+        "results/weights/{weights}.pth",
+    log:
+        "results/logs/weights/{weights}.log",
+    wildcard_constraints:
+        weights=any_of([*config["weights"], *foreign_experiments()]),
+    conda:
+        "../../envs/data.yaml"
+    params:
+        source=weights_source,
+    shell:
+        "python -m stylenat.steps.weights --name {wildcards.weights} --source {params.source:q}"
+        " --output {output} --log {log}"
