@@ -1,0 +1,64 @@
+"""Getting a data set: the first of its sources that is there, downloaded where it has to be."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from tqdm import tqdm
+
+from stylenat.data.extract import inside
+from stylenat.data.sources import ffhq, open_source
+from stylenat.data.transfer import Remote, download_all
+from stylenat.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+def acquire(
+    name: str, sources: list[dict[str, Any]], directory: Path, progress: Callable[..., tqdm] = tqdm
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Try the ``sources`` of data set ``name`` in the order listed; take the first that is there.
+
+    Returns its entry and the records of its files, which lie in ``directory`` if they had to be
+    downloaded. If no source is there, the :class:`UserError` says why for each.
+    """
+    reasons = []
+    for entry in sources:
+        try:
+            files = _obtain(entry, directory, progress)
+            source = open_source(entry, _ANY_RESOLUTION, directory, files)
+        except UserError as error:
+            reasons.append(f"{entry['kind']}: {error}")
+            log.warning("source %s is not there: %s", entry["kind"], error)
+            continue
+        log.info("%s: %d images; licence: %s", source.describe(), len(source.names), source.licence)
+        return entry, files
+    raise UserError(f"no source of data set {name} is there. " + " ".join(reasons))
+
+
+_ANY_RESOLUTION = 1  # whether a source is there does not depend on it
+
+
+def _obtain(
+    entry: dict[str, Any], directory: Path, progress: Callable[..., tqdm]
+) -> list[dict[str, Any]]:
+    """Download what the source needs; records of its files, where it does not find them itself."""
+    match entry["kind"]:
+        case "ffhq":
+            return ffhq.obtain(entry, directory, progress)
+        case "urls":
+            return download_all(_remotes(entry["urls"]), directory, progress)
+    return []
+
+
+def _remotes(urls: Sequence[str | dict[str, Any]]) -> list[Remote]:
+    """The files of a source of kind ``urls``: addresses, alone or with size, md5 or sha256."""
+    remotes = []
+    for index, item in enumerate(urls):
+        item = {"url": item} if isinstance(item, str) else item
+        # Numbered, so that the order is the list's and equal names do not collide.
+        name = inside(unquote(urlsplit(item["url"]).path)).name
+        remotes.append(Remote(path=f"{index:06d}-{name}", **item))
+    return remotes

@@ -1,0 +1,161 @@
+"""Images that already lie somewhere: a folder, a zip, an LMDB."""
+
+import os
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from PIL import Image
+
+from stylenat.data.environment import Reader
+from stylenat.data.extract import refuse_bomb
+from stylenat.data.sources.base import Source
+from stylenat.data.store import META_KEY, ImageStore, index_key
+from stylenat.errors import UserError
+
+SUFFIXES = frozenset(
+    (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".jp2")
+)
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file of this name is taken for an image; hidden files never are."""
+    path = PurePosixPath(name)
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+class Files(Source):
+    """Files of encoded images, named by their paths below a folder."""
+
+    def __init__(self, path: Path, names: Sequence[str], licence: str, kind: str) -> None:
+        self.path = path
+        self.names = names
+        self.licence = licence
+        self.kind = kind
+
+    def read(self, index: int) -> bytes:
+        return (self.path / self.names[index]).read_bytes()
+
+    def describe(self) -> str:
+        return f"{self.kind}: {self.path}"
+
+
+class Folder(Files):
+    """The images below a folder, at any depth, of any format, sorted by relative path."""
+
+    def __init__(self, path: str | Path, licence: str = "not stated") -> None:
+        path = Path(path)
+        if not path.is_dir():
+            raise UserError(f"{path} is not a folder.")
+        super().__init__(path, [], licence, "folder")
+        self.names = sorted(self._find())
+        if not self.names:
+            raise UserError(f"{path} holds no images{_suggestion(path)}.")
+
+    def _find(self) -> list[str]:
+        found, seen = [], set()
+        for folder, subfolders, files in os.walk(self.path, followlinks=True):
+            # Links to folders are followed, so a link to a parent would go round for ever.
+            real = os.path.realpath(folder)
+            if real in seen:
+                subfolders.clear()
+                continue
+            seen.add(real)
+            relative = Path(folder).relative_to(self.path)
+            found += [(relative / name).as_posix() for name in files if is_image_name(name)]
+        return found
+
+
+def _suggestion(folder: Path) -> str:
+    if (folder / "data.mdb").exists():
+        return "; it is an LMDB, so use kind: lmdb"
+    archive = next(folder.glob("*.zip"), None)
+    return f"; for {archive.name} use kind: zip" if archive else ""
+
+
+class Zip(Source):
+    """The images in a zip archive, sorted by name, read in place: nothing is extracted."""
+
+    def __init__(self, path: str | Path, licence: str = "not stated") -> None:
+        self.path = Path(path)
+        self.licence = licence
+        self._pid = -1
+        self._archive: zipfile.ZipFile | None = None
+        members = [m for m in self._open().infolist() if is_image_name(m.filename)]
+        if not members:
+            raise UserError(f"{self.path} holds no images.")
+        for member in members:
+            refuse_bomb(
+                f"{self.path}: {member.filename}", member.file_size, max(member.compress_size, 1)
+            )
+        self.names = sorted(member.filename for member in members)
+
+    def _open(self) -> zipfile.ZipFile:
+        # Processes must not share one file position.
+        if self._archive is None or self._pid != os.getpid():
+            try:
+                self._archive, self._pid = zipfile.ZipFile(self.path), os.getpid()
+            except FileNotFoundError:
+                raise UserError(f"{self.path} does not exist.") from None
+            except (OSError, zipfile.BadZipFile) as error:
+                raise UserError(f"{self.path} is not a whole zip archive ({error}).") from error
+        return self._archive
+
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_archive": None}
+
+    def read(self, index: int) -> bytes:
+        try:
+            return self._open().read(self.names[index])
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+            raise OSError(str(error)) from error  # a bad checksum, method or password
+
+    def describe(self) -> str:
+        return f"zip: {self.path}"
+
+
+class Lmdb(Source):
+    """An LMDB of encoded images: LSUN's, the reference implementation's, or one packed by us.
+
+    LSUN's has one image per key, JPEG or WebP. The reference's has keys
+    ``{resolution}-{index:05d}`` and a key ``length``; of several resolutions the smallest that is
+    not below the wanted one is read.
+    """
+
+    def __init__(self, path: str | Path, resolution: int, licence: str = "not stated") -> None:
+        self.path = Path(path)
+        self.licence = licence
+        self._reader = Reader(path)
+        self._packed: ImageStore | None = None
+        length = self._reader.get(b"length")
+        if self._reader.get(META_KEY) is not None:
+            self._packed = ImageStore(path)
+            self.licence = self._packed.metadata["licence"]
+            self._keys = [index_key(index) for index in range(len(self._packed))]
+        elif length is not None:
+            self._keys = self._reference_keys(int(length), resolution)
+        else:
+            self._keys = self._reader.sorted_keys()
+        if not self._keys:
+            raise UserError(f"{self.path} is an empty LMDB.")
+        self.names = [key.decode(errors="backslashreplace") for key in self._keys]
+
+    def _reference_keys(self, length: int, wanted: int) -> list[bytes]:
+        prefixes = {key.partition(b"-")[0] for key in self._reader.sorted_keys()}
+        stored = sorted(int(prefix) for prefix in prefixes if prefix.isdigit())
+        if not stored:
+            raise UserError(f"{self.path} has a key 'length' but no images '{wanted}-00000'.")
+        resolution = next((side for side in stored if side >= wanted), stored[-1])
+        return [b"%d-%05d" % (resolution, index) for index in range(length)]
+
+    def read(self, index: int) -> bytes | Image.Image:
+        if self._packed:
+            return Image.fromarray(self._packed.read(index))
+        value = self._reader.get(self._keys[index])
+        if value is None:
+            raise OSError("the key is missing")
+        return value
+
+    def describe(self) -> str:
+        return f"lmdb: {self.path}"

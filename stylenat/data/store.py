@@ -1,0 +1,71 @@
+"""A data set is one LMDB file: image i under the key ``00000012``, a JSON record under ``__meta__``."""
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from stylenat.data import codec
+from stylenat.data.environment import Reader
+from stylenat.errors import UserError
+
+META_KEY = b"__meta__"  # sorts behind every index
+
+
+def index_key(index: int) -> bytes:
+    """The key of image ``index``: decimal, zero-padded, so keys sort as numbers."""
+    return b"%08d" % index
+
+
+class ImageStore:
+    """Read access to a packed data set.
+
+    Pickles as its path, opens the file on first use in each process (so it may be handed to
+    forked or spawned workers, and be shared by threads), takes no lock and writes nothing.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._reader = Reader(path)
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
+        return type(self), (self.path,)
+
+    @cached_property
+    def metadata(self) -> dict[str, Any]:
+        """name, count, resolution, filter, codec, source, licence, content_sha256, notes."""
+        value = self._reader.get(META_KEY)
+        if value is None:
+            raise UserError(
+                f"{self.path} is an LMDB but not a packed data set (it has no metadata record); "
+                "list it as a source of kind lmdb and pack it."
+            )
+        return json.loads(value)
+
+    def __len__(self) -> int:
+        return self.metadata["count"]
+
+    def encoded(self, index: int) -> bytes:
+        """Image ``index`` as it is stored."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.path} has no image {index}: it holds {len(self)}")
+        value = self._reader.get(index_key(index))
+        if value is None:
+            raise self._damaged(index, "it is missing")
+        return value
+
+    def read(self, index: int) -> np.ndarray:
+        """Image ``index`` as read-only uint8 (resolution, resolution, 3), RGB."""
+        value = self.encoded(index)
+        try:
+            return codec.decode(value, self.metadata["codec"], self.metadata["resolution"])
+        except (ValueError, OSError) as error:
+            raise self._damaged(index, str(error)) from error
+
+    def _damaged(self, index: int, reason: str) -> UserError:
+        return UserError(
+            f"{self.path} is damaged: image {index} cannot be read ({reason}); "
+            "delete the file and pack the data set again."
+        )

@@ -1,0 +1,196 @@
+"""Writing a data set: sequential, resumable after a kill, and the same bytes every time.
+
+Images go to ``X.lmdb.part`` in transactions cut by size alone, each in a freshly opened
+environment. So the file after a transaction is a function of the images in it: not of timing, not
+of the number of workers, not of how often the process was killed and started again. (Within one
+environment LMDB recycles buffers without clearing them, which would show in unused space.)
+"""
+
+import json
+import os
+import zlib
+from array import array
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Self
+
+import lmdb
+import numpy as np
+from PIL import Image
+
+from stylenat.data import codec
+from stylenat.data.environment import open_readonly
+from stylenat.data.store import META_KEY, index_key
+from stylenat.errors import UserError
+from stylenat.records import sync_directory
+
+_TRANSACTION = 32 << 20  # bytes of images held in memory, and lost by a kill
+_MAPPED = 128  # images read back before the file is mapped anew
+_PAGE = 4096
+_MEBIBYTE = 1 << 20
+
+
+class StoreWriter:
+    """Append encoded images to a data set that is whole or absent.
+
+    With ``resume``, what an earlier process left is kept: read it back with :meth:`written` and
+    :meth:`confirm` each image before appending more. A context manager, because transactions are
+    written in the background while more images are appended.
+    """
+
+    def __init__(self, path: str | Path, resume: bool = False) -> None:
+        self.path = Path(path)
+        self.partial = partial_path(self.path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if not resume:
+            self.partial.unlink(missing_ok=True)
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._hash = codec.ContentHash()
+        self._checksums = array("I")
+        self._stored, self._sealed = self._survey()
+        self._background = ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._background.shutdown()  # waits for the transaction that is under way
+
+    def __len__(self) -> int:
+        """Images appended or found, pending ones included."""
+        return self._stored + len(self._pending)
+
+    def written(self) -> Iterator[bytes]:
+        """The images an earlier process left, as stored, in order."""
+        return _values(self.partial, self._stored)
+
+    def confirm(self, checksum: int, digest: bytes) -> None:
+        """Take over the next image of :meth:`written`, given the CRC-32 of its stored bytes and
+        its :func:`codec.pixel_digest`."""
+        self._hash.update(digest)
+        self._checksums.append(checksum)
+
+    def append(self, image: codec.Encoded) -> None:
+        """Add an image."""
+        self.confirm(image.checksum, image.digest)
+        self._pending.append(image.value)
+        self._pending_bytes += len(image.value)
+        if self._pending_bytes >= _TRANSACTION:
+            self._flush()
+
+    def finish(self, metadata: dict[str, Any]) -> dict[str, Any]:
+        """Add count and content hash to ``metadata``, store it, verify the file, rename it.
+
+        Returns the complete record. An empty data set is a :class:`UserError`.
+        """
+        if not len(self):
+            raise UserError(f"{self.path} would be empty: there was no image to write.")
+        record = metadata | {"count": len(self), "content_sha256": self._hash.hexdigest()}
+        if not self._sealed:
+            self._flush(json.dumps(record).encode())
+            self._writing.result()
+        self._verify(record)
+        os.replace(self.partial, self.path)
+        sync_directory(self.path.parent)
+        return record
+
+    def _survey(self) -> tuple[int, bool]:
+        """(images, whether the metadata is there too) in the partial file."""
+        try:
+            environment = open_readonly(self.partial)
+        except UserError:  # none, or killed before its first transaction
+            self.partial.unlink(missing_ok=True)
+            return 0, False
+        with environment.begin() as transaction:
+            sealed = transaction.get(META_KEY) is not None
+            return environment.stat()["entries"] - sealed, sealed
+
+    def _flush(self, record: bytes | None = None) -> None:
+        """Write the pending images, and the metadata if this is the end, in one transaction."""
+        if self._writing:
+            self._writing.result()
+        items = [(index_key(i), value) for i, value in enumerate(self._pending, self._stored)]
+        if record is not None:
+            items.append((META_KEY, record))
+        self._writing = self._background.submit(_commit, self.partial, items)
+        self._stored += len(self._pending)
+        self._pending, self._pending_bytes = [], 0
+
+    def _verify(self, record: dict[str, Any]) -> None:
+        with open_readonly(self.partial).begin() as transaction:
+            if json.loads(transaction.get(META_KEY)) != record:
+                raise UserError(f"{self.partial} holds another data set; delete it and run again.")
+        values = _values(self.partial, len(self))
+        for index, (value, checksum) in enumerate(zip(values, self._checksums, strict=True)):
+            if zlib.crc32(value) != checksum:
+                raise UserError(
+                    f"{self.partial} reads back differently at image {index}: the disk or the "
+                    "memory is faulty; delete the file and run again elsewhere."
+                )
+
+
+def _values(path: Path, count: int) -> Iterator[bytes]:
+    """The stored form of images 0 … count - 1."""
+    # Mapped anew for every few, because pages stay with the process until the map is closed.
+    for start in range(0, count, _MAPPED):
+        yield from _some_values(path, range(start, min(start + _MAPPED, count)))
+
+
+def _some_values(path: Path, indices: range) -> Iterator[bytes]:
+    with open_readonly(path).begin() as transaction:
+        for index in indices:
+            yield transaction.get(index_key(index), b"")
+
+
+def _commit(path: Path, items: list[tuple[bytes, bytes]]) -> None:
+    size = path.stat().st_size if path.exists() else 0
+    pages = sum(len(value) // _PAGE + 2 for _, value in items)
+    # Part of the file, so it too has to follow from the images alone.
+    map_size = ((size + pages * _PAGE) // _MEBIBYTE + 2) * _MEBIBYTE
+    try:
+        with (
+            closing(
+                lmdb.open(str(path), subdir=False, lock=False, map_size=map_size)
+            ) as environment,
+            environment.begin(write=True) as transaction,
+        ):
+            for key, value in items:
+                transaction.put(key, value, append=True)
+    except lmdb.Error as error:
+        raise UserError(
+            f"{path} could not be written ({error}); free the space or fix the permissions and "
+            "run the same command again."
+        ) from error
+
+
+def partial_path(path: Path) -> Path:
+    """Where a data set is until it is whole."""
+    return path.with_name(f"{path.name}.part")
+
+
+def write_store(
+    path: str | Path, images: Iterable[np.ndarray], metadata: dict[str, Any]
+) -> dict[str, Any]:
+    """Write uint8 images (S, S, 3) of one size as a data set and return its complete metadata.
+
+    ``metadata`` gives what the pixels cannot tell (name, filter, source, licence, notes);
+    resolution, codec, count and content hash are added.
+    """
+    resolution = name = None
+    try:
+        with StoreWriter(path) as writer:
+            for pixels in images:
+                if resolution is None:
+                    resolution = len(pixels)
+                    name = codec.choose(resolution)
+                if pixels.shape != (resolution, resolution, 3) or pixels.dtype != np.uint8:
+                    raise ValueError(f"{pixels.dtype} {pixels.shape}, not uint8 of {resolution}²")
+                writer.append(codec.encode(Image.fromarray(pixels), name))
+            return writer.finish(metadata | {"resolution": resolution, "codec": name})
+    except BaseException:
+        partial_path(Path(path)).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,43 @@
+"""Find or download the images of a data set: the first of its sources that is there.
+
+To go on after an interruption, run the same command again."""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from stylenat import command
+from stylenat.data.download import acquire
+from stylenat.records import write_json
+
+
+def run(args: argparse.Namespace) -> None:
+    source, files = acquire(args.name, args.sources, args.directory, command.progress)
+    manifest = {
+        "dataset": args.name,
+        "source": source,
+        # Relative to the manifest, so that results can be moved.
+        "directory": os.path.relpath(args.directory, args.manifest.parent),
+        "files": files,
+    }
+    write_json(args.manifest, manifest)
+
+
+def main() -> None:
+    options = command.parser(__doc__)
+    options.add_argument("--name", required=True, help="the data set, in messages")
+    options.add_argument(
+        "--sources", type=json.loads, required=True, help="its `sources` of config.yaml as JSON"
+    )
+    options.add_argument(
+        "--directory", type=Path, required=True, help="where downloaded files are collected"
+    )
+    options.add_argument(
+        "--manifest", type=Path, required=True, help="output: the source used, and its files (JSON)"
+    )
+    command.main(options, run)
+
+
+if __name__ == "__main__":
+    main()

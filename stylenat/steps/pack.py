@@ -1,0 +1,47 @@
+"""Pack a data set into one LMDB file: cropped, resized, losslessly stored.
+
+To go on after an interruption, run the same command again."""
+
+import argparse
+import os
+from pathlib import Path
+
+from stylenat import command
+from stylenat.data.pack import PackSettings, pack
+from stylenat.data.prepare import FILTERS
+from stylenat.data.sources import open_source
+from stylenat.records import read_json
+
+
+def run(args: argparse.Namespace) -> None:
+    manifest = read_json(args.manifest)
+    directory = args.manifest.parent / manifest["directory"]
+    source = open_source(manifest["source"], args.resolution, directory, manifest["files"])
+    settings = PackSettings(args.name, args.resolution, args.filter)
+    with command.progress(total=len(source.names), desc="packing", unit="image") as bar:
+        record = pack(
+            source, settings, args.output, args.workers, args.max_corrupt, advance=bar.update
+        )
+    command.log.info(
+        "%s: %d images, content %s", args.output, record["count"], record["content_sha256"]
+    )
+
+
+def main() -> None:
+    options = command.parser(__doc__)
+    options.add_argument("--name", required=True, help="the data set's name, for its metadata")
+    options.add_argument(
+        "--manifest", type=Path, required=True, help="what the download step wrote"
+    )
+    options.add_argument("--resolution", type=int, required=True, help="side in pixels")
+    options.add_argument("--filter", choices=FILTERS, required=True, help="how to resize")
+    options.add_argument(
+        "--max-corrupt", type=int, default=0, help="images that may be left out as unusable"
+    )
+    options.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
+    options.add_argument("--output", type=Path, required=True, help="the data set (LMDB)")
+    command.main(options, run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""Decode every image of a data set and compare its pixels with the recorded content hash."""
+
+import argparse
+import os
+from pathlib import Path
+
+from stylenat import command
+from stylenat.data.check import verify
+from stylenat.data.store import ImageStore
+
+
+def run(args: argparse.Namespace) -> None:
+    with command.progress(
+        total=len(ImageStore(args.dataset)), desc="verifying", unit="image"
+    ) as bar:
+        record = verify(args.dataset, args.workers, advance=bar.update)
+    command.log.info(
+        "%s is whole: %d images of %d², filter %s, content %s",
+        args.dataset,
+        record["count"],
+        record["resolution"],
+        record.get("filter"),
+        record["content_sha256"],
+    )
+
+
+def main() -> None:
+    options = command.parser(__doc__)
+    options.add_argument("dataset", type=Path, help="a packed data set (LMDB)")
+    options.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
+    command.main(options, run)
+
+
+if __name__ == "__main__":
+    main()
