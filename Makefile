@@ -1,6 +1,7 @@
 # make demo   set everything up, run the whole chain on the embedded data set, end with results/report.html
 # make test   set everything up, run the tests
-# Both install into .venv, once; nothing outside this directory is touched.
+# make test-slurm   the chain on a Slurm cluster of two virtual nodes; needs root on Debian or Ubuntu
+# All install into .venv, once; nothing outside this directory is touched.
 
 # The first Python on the path that is new enough, or the one you name: make demo PYTHON=/opt/python3.12
 ifndef PYTHON
@@ -11,7 +12,7 @@ endif
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test setup
+.PHONY: demo test test-slurm setup
 
 demo: setup
 	@snakemake --cores all --quiet host reason rules
@@ -19,6 +20,9 @@ demo: setup
 
 test: setup
 	@python -m pytest
+
+test-slurm: setup
+	@python -m pytest tests/slurm/chain.py
 
 setup: $(VENV)/installed
 

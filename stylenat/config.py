@@ -155,6 +155,8 @@ class TrainingConfig:
     of iterations is not part of it, so that a run can be extended without retraining."""
 
     seed: int
+    weight_std: float  # of the generator's initial linear layers and bias tables
+    rgb_gain: float  # of the Xavier initialisation of its colours
     batch_size: int
     horizontal_flips: bool
     generator_lr: float
@@ -170,9 +172,10 @@ class TrainingConfig:
     ema_half_life: float  # iterations until a weight's share in the average has halved
 
     def __post_init__(self) -> None:
-        for key in ("batch_size", "generator_lr", "discriminator_lr", "r1_interval"):
-            _require(getattr(self, key) > 0, key, f"{getattr(self, key)} is not positive")
-        for key in ("gradient_clip", "ema_half_life"):
+        for key in (
+            *("weight_std", "rgb_gain", "batch_size", "generator_lr", "discriminator_lr"),
+            *("r1_interval", "gradient_clip", "ema_half_life"),
+        ):
             _require(getattr(self, key) > 0, key, f"{getattr(self, key)} is not positive")
         for key in ("beta1", "beta2"):
             _require(0 <= getattr(self, key) < 1, key, f"{getattr(self, key)} is not in [0, 1)")

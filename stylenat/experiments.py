@@ -42,6 +42,7 @@ class Experiment:
     protocols: tuple[str, ...]
     grid: int
     throughput_batch_sizes: tuple[int, ...]
+    tracking: dict[str, Any]  # TensorBoard and Weights & Biases
     checkpoint: dict[str, Any] | None  # published weights instead of training
 
     @property
@@ -126,6 +127,7 @@ def _experiment(
         protocols=tuple(merged["evaluation"]["protocols"]),
         grid=merged["evaluation"]["grid"],
         throughput_batch_sizes=tuple(merged["evaluation"]["throughput_batch_sizes"]),
+        tracking=merged["tracking"],
         checkpoint=checkpoint,
     )
 

@@ -98,6 +98,8 @@ def test_four_iterations():
         *tiny_networks(),
         TrainingConfig(
             seed=0,
+            weight_std=0.02,
+            rgb_gain=0.02,
             batch_size=4,
             horizontal_flips=False,
             generator_lr=5e-5,

@@ -155,10 +155,14 @@ def test_one_process_for_each_gpu(clone):
     assert "python -m stylenat.steps.train" in commands(target, cwd=clone)
 
     out = commands("--set-resources", "train:gpu=4", "--", target, cwd=clone)
-    assert "torch.distributed.run --nproc-per-node=4 --standalone -m -- stylenat.steps.train" in out
+    assert "stylenat.training.launch --nproc-per-node=4 --standalone -m -- stylenat.steps" in out
 
     out = commands("--set-resources", "train:gpu=16", "train:nodes=2", "--", target, cwd=clone)
     assert re.search(r"srun --ntasks=2 .*--nproc-per-node=8 --nnodes=2 --node-rank=\$SLURM", out)
+
+    assert "--microbatch" not in out
+    out = commands("--set-resources", "train:microbatch=4", "--", target, cwd=clone)
+    assert "stylenat.steps.train" in out and " --microbatch 4 " in out
 
 
 # ------------------------------------------------------------------------------ refusals
@@ -247,6 +251,12 @@ def test_a_training_key_retrains_that_experiment(finished, edit):
     assert jobs["experiment"] == jobs["initialise"] == 1
     assert jobs["train"] == run["iterations"] // run["segment"]
     assert not {"download", "pack", "weights", "statistics_of_reals"} & jobs.keys()
+
+
+def test_another_tracker_retrains_nothing(finished, edit):
+    edit("tensorboard: false", "tensorboard: true")
+    edit("wandb: null", "wandb: {project: faces, tags: [x]}")
+    assert plan(cwd=finished) == {}
 
 
 def test_a_longer_run_trains_the_new_segment_only(finished, edit):

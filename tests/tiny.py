@@ -7,23 +7,25 @@ SIZE = 16
 
 def experiment(**training) -> ExperimentConfig:
     """16² images, 8 channels; keyword arguments replace training settings."""
-    settings = dict(
-        seed=3,
-        batch_size=8,
-        horizontal_flips=True,
-        generator_lr=1e-3,
-        discriminator_lr=1e-3,
-        beta1=0.0,
-        beta2=0.99,
-        lr_decay_start=4,
-        lr_decay_end=40,
-        r1_gamma=1.0,
-        r1_interval=4,
-        bcr_weight=1.0,
-        gradient_clip=5.0,
-        ema_half_life=5.0,
-    )
-    width = dict(image_size=SIZE, channel_max=8, channel_base=128, channel_multiplier=1)
+    settings = {
+        "seed": 3,
+        "weight_std": 0.02,
+        "rgb_gain": 0.02,
+        "batch_size": 8,
+        "horizontal_flips": True,
+        "generator_lr": 1e-3,
+        "discriminator_lr": 1e-3,
+        "beta1": 0.0,
+        "beta2": 0.99,
+        "lr_decay_start": 4,
+        "lr_decay_end": 40,
+        "r1_gamma": 1.0,
+        "r1_interval": 4,
+        "bcr_weight": 1.0,
+        "gradient_clip": 5.0,
+        "ema_half_life": 5.0,
+    }
+    width = {"image_size": SIZE, "channel_max": 8, "channel_base": 128, "channel_multiplier": 1}
     model = ModelConfig(
         **width,
         style_dim=8,

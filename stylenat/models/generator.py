@@ -15,7 +15,6 @@ from stylenat.config import HeadGroup, ModelConfig
 from stylenat.models.attention import neighborhood_attention
 from stylenat.models.layers import EqualLinear, Upsample, scaled_leaky_relu
 
-WEIGHT_STD = 0.02
 START_SIDE = 4  # of the constant input
 
 
@@ -241,7 +240,26 @@ class Generator(nn.Module):
             )
             for level in levels
         )
-        self.apply(_initialise)
+        self.initialise(weight_std=0.02, rgb_gain=0.02)
+
+    @torch.no_grad()
+    def initialise(self, weight_std: float, rgb_gain: float) -> None:
+        """Draw the linear layers and bias tables from a truncated normal of ``weight_std``, the
+        colours from a Xavier normal of ``rgb_gain``; 0.02 each is the reference's choice."""
+        for module in self.modules():
+            match module:
+                case nn.Linear():
+                    nn.init.trunc_normal_(module.weight, std=weight_std)
+                    if module.bias is not None:
+                        nn.init.zeros_(module.bias)
+                case nn.Conv2d():
+                    nn.init.xavier_normal_(module.weight, gain=rgb_gain)
+                    nn.init.zeros_(module.bias)
+                case FullAttention():
+                    nn.init.trunc_normal_(module.rpb, std=weight_std)
+                case HydraAttention():
+                    for table in module.rpb:
+                        nn.init.trunc_normal_(table, std=weight_std)
 
     def mapping(self, z: Tensor) -> Tensor:
         """z (B, style_dim) → w (B, style_dim)."""
@@ -259,19 +277,3 @@ class Generator(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         return self.synthesis(self.mapping(z))
-
-
-def _initialise(module: nn.Module) -> None:
-    """Truncated normal for linear layers and bias tables, a small Xavier for the colours."""
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=WEIGHT_STD)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Conv2d):
-        nn.init.xavier_normal_(module.weight, gain=WEIGHT_STD)
-        nn.init.zeros_(module.bias)
-    elif isinstance(module, FullAttention):
-        nn.init.trunc_normal_(module.rpb, std=WEIGHT_STD)
-    elif isinstance(module, HydraAttention):
-        for table in module.rpb:
-            nn.init.trunc_normal_(table, std=WEIGHT_STD)

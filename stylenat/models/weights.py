@@ -15,15 +15,26 @@ from stylenat.models.generator import Generator
 from stylenat.records import atomic
 
 
+def save_tensors(
+    path: str | Path, tensors: dict[str, torch.Tensor], name: str, record: dict[str, Any]
+) -> None:
+    """Write contiguous tensors and, as entry ``name`` of the header, a JSON record.
+
+    The same content gives the same bytes: one entry, because safetensors writes several in an
+    order of its own. A full disk is a :class:`UserError`.
+    """
+    with atomic(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata={name: json.dumps(record)})
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+
+
 def save_generator(path: str | Path, generator: Generator, provenance: dict[str, Any]) -> None:
     """Write weights, configuration and ``provenance`` (experiment, step, data set, …)."""
-    header = {
-        "model": json.dumps(asdict(generator.config)),
-        "provenance": json.dumps(provenance),
-    }
     tensors = {key: value.contiguous() for key, value in generator.state_dict().items()}
-    with atomic(path) as temporary:
-        save_file(tensors, temporary, metadata=header)
+    record = {"model": asdict(generator.config), "provenance": provenance}
+    save_tensors(path, tensors, "stylenat", record)
 
 
 def read_header(path: str | Path) -> tuple[ModelConfig, dict[str, Any]]:
@@ -33,8 +44,8 @@ def read_header(path: str | Path) -> tuple[ModelConfig, dict[str, Any]]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-        return ModelConfig(**json.loads(header["model"])), json.loads(header["provenance"])
+            header = json.loads((file.metadata() or {})["stylenat"])
+        return ModelConfig(**header["model"]), header["provenance"]
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; train or convert the weights first.") from None
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError, OSError) as error:

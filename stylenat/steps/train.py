@@ -5,8 +5,10 @@ stopped on request with everything saved.
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -26,13 +28,15 @@ from stylenat.training.build import build_trainer
 from stylenat.training.checkpoint import provenance
 from stylenat.training.distributed import World
 from stylenat.training.interruption import EXIT_CODE, Interruption
-from stylenat.training.segment import Interrupted, Segment, SegmentFiles
+from stylenat.training.rolling import RollingStates
+from stylenat.training.segment import Interrupted, Segment
+from stylenat.training.tracking import Trackers
 
 IDENTITY = ("name", "count", "resolution", "filter", "content_sha256")
 
 
 def reals(
-    path: Path, experiment: ExperimentConfig, world: World, start: int, workers: int
+    path: Path, experiment: ExperimentConfig, world: World, workers: int, start: int
 ) -> Iterator[Tensor]:
     """This rank's batches from iteration ``start`` on: uint8 (B, 3, S, S), flipped."""
     training = experiment.training
@@ -41,9 +45,7 @@ def reals(
     def indices(step: int):
         return batch_indices(total, training.batch_size, step, training.seed)[world.share]
 
-    batches = Loader(
-        path, indices, start, workers=workers, pin_memory=world.device.type == "cuda"
-    )
+    batches = Loader(path, indices, start, workers=workers, pin_memory=world.device.type == "cuda")
     for step, images in zip(count(start), batches, strict=False):
         if training.horizontal_flips:
             which = flips(training.seed, step, training.batch_size)[world.share]
@@ -67,24 +69,36 @@ def run(args: argparse.Namespace) -> None:
     interruption = Interruption(args.time_limit)
     experiment = ExperimentConfig.from_dict(read_json(args.experiment))
     data = data_identity(args.data, experiment)
+    trackers = Trackers(args.tracking, args.records.parent, experiment)
     world = distributed.start(args.device)
     try:
-        world.check_batch(experiment.training.batch_size)
-        trainer = build_trainer(experiment, world)
-        files = SegmentFiles(args.resume, args.state, args.records)
-        segment = Segment(trainer, experiment, data, files, interruption)
+        passes = world.passes(experiment.training.batch_size, args.microbatch)
+        trainer = build_trainer(experiment, world, passes)
+        segment = Segment(
+            trainer,
+            RollingStates(args.resume, args.state, experiment, data),
+            args.until,
+            partial(reals, args.data, experiment, world, args.workers),
+            interruption,
+            trackers,
+            args.save_every * 60,
+        )
         segment.resume()
-        batches = reals(args.data, experiment, world, trainer.step, args.workers)
+        if world.is_main:
+            trackers.start(trainer.step)
         with command.progress(
             total=args.until, initial=trainer.step, desc=experiment.name, unit="it"
         ) as bar:
-            segment.run(batches, args.until, bar)
+            segment.run(args.records, bar)
         if world.is_main:
             save_generator(args.weights, trainer.average, provenance(trainer, experiment, data))
+            trackers.samples(trainer.step, trainer.average)
     except Interrupted as reason:
-        command.log.warning("%s", reason)
+        if world.is_main:
+            command.log.warning("%s", reason)
         sys.exit(EXIT_CODE)
     finally:
+        trackers.close()
         distributed.stop()
 
 
@@ -100,7 +114,21 @@ def main() -> None:
     options.add_argument("--records", type=Path, required=True, help="JSON lines to write")
     options.add_argument("--workers", type=int, default=2, help="data-loading processes per rank")
     options.add_argument(
+        "--microbatch",
+        type=int,
+        help="most images that a rank computes at once; more passes, the same result",
+    )
+    options.add_argument(
+        "--save-every", type=float, default=10, help="minutes between two saved states"
+    )
+    options.add_argument(
         "--time-limit", type=float, help="minutes this job has; stop cleanly before they end"
+    )
+    options.add_argument(
+        "--tracking",
+        type=json.loads,
+        default={},
+        help='JSON such as {"tensorboard": true, "wandb": {"project": "stylenat"}}',
     )
     command.main(options, run)
 

@@ -8,9 +8,10 @@ from stylenat.training.distributed import World
 from stylenat.training.trainer import Trainer
 
 
-def build_trainer(experiment: ExperimentConfig, world: World) -> Trainer:
+def build_trainer(experiment: ExperimentConfig, world: World, passes: int = 1) -> Trainer:
     """Networks initialised on the CPU, so that a seed gives the same weights on every device."""
     torch.manual_seed(experiment.training.seed)
-    generator = Generator(experiment.model).to(world.device)
+    generator = Generator(experiment.model)
+    generator.initialise(experiment.training.weight_std, experiment.training.rgb_gain)
     discriminator = Discriminator(experiment.discriminator).to(world.device)
-    return Trainer(generator, discriminator, experiment.training, world)
+    return Trainer(generator.to(world.device), discriminator, experiment.training, world, passes)

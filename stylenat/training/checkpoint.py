@@ -7,23 +7,19 @@ found out before it is trained on.
 
 import hashlib
 import json
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from stylenat import runtime
 from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
-from stylenat.records import atomic
+from stylenat.models.weights import save_tensors
 from stylenat.training.trainer import Trainer
-
-log = logging.getLogger(__name__)
 
 NETWORKS = ("generator", "discriminator", "average")
 OPTIMIZERS = ("generator", "discriminator")
@@ -31,10 +27,11 @@ OPTIMIZERS = ("generator", "discriminator")
 
 @dataclass(frozen=True)
 class State:
-    """A state in memory: tensors by name, and the header."""
+    """A state in memory: tensors by name on the CPU, and the header."""
 
     tensors: dict[str, Tensor]
     meta: dict[str, Any]
+    path: Path | None = None  # the file it was read from
 
     @property
     def step(self) -> int:
@@ -42,48 +39,63 @@ class State:
         return self.meta["step"]
 
 
-def save_state(
-    path: str | Path, trainer: Trainer, experiment: ExperimentConfig, data: dict[str, Any] | None
-) -> None:
-    """Write the trainer's state; ``data`` is the identity of the data set (None before any)."""
-    tensors = {name: value.cpu().contiguous() for name, value in _tensors(trainer).items()}
+def capture(
+    trainer: Trainer,
+    experiment: ExperimentConfig,
+    data: dict[str, Any] | None,
+    parent: str | None = None,
+) -> State:
+    """A copy of the trainer's state, which training can go on beside.
+
+    ``data`` is the identity of the data set (None before any); ``parent`` the digest of the state
+    that the segment started from.
+    """
+    tensors = {
+        name: value.detach().to("cpu", copy=True).contiguous()
+        for name, value in _tensors(trainer).items()
+    }
     meta = {
         "step": trainer.step,
         "experiment": experiment.to_dict(),
         "data": data,
+        "parent": parent,
         "versions": runtime.versions(),
         "commit": runtime.commit(),
-        "digest": _digest(tensors),
     }
-    with atomic(path) as temporary:
-        save_file(tensors, temporary, metadata={"meta": json.dumps(meta)})
+    return State(tensors, meta)
+
+
+def write_state(path: str | Path, state: State) -> None:
+    """Write a state, with the digest of its tensors in the header."""
+    meta = state.meta | {"digest": _digest(state.tensors)}
+    save_tensors(path, state.tensors, "meta", meta)
+
+
+def save_state(
+    path: str | Path, trainer: Trainer, experiment: ExperimentConfig, data: dict[str, Any] | None
+) -> None:
+    """Write the trainer's state; arguments as for :func:`capture`."""
+    write_state(path, capture(trainer, experiment, data))
 
 
 def load_state(path: str | Path) -> State:
     """Read a state and check its digest; a missing or damaged file is a :class:`UserError`."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            meta = json.loads((file.metadata() or {})["meta"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; train up to it first.") from None
-    except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
-        raise UserError(
-            f"{path} is truncated or not a training state ({error}); "
-            "delete it and rerun, training goes on from the state before it."
-        ) from error
+    meta, tensors = _read(path, with_tensors=True)
     if _digest(tensors) != meta["digest"]:
         raise UserError(
             f"{path} is damaged: its tensors do not match their digest; "
             "delete it and rerun, training goes on from the state before it."
         )
-    return State(tensors, meta)
+    return State(tensors, meta, Path(path))
 
 
-def restore(
-    trainer: Trainer, state: State, experiment: ExperimentConfig, data: dict[str, Any] | None
-) -> None:
-    """Put a state into a trainer of the same experiment and data set, or refuse by name."""
+def state_digest(path: str | Path) -> str:
+    """The digest in a state's header, which tells states apart without reading their tensors."""
+    return _read(path, with_tensors=False)[0]["digest"]
+
+
+def require_same(state: State, experiment: ExperimentConfig, data: dict[str, Any] | None) -> None:
+    """Refuse, by name, a state of another experiment or data set."""
     wanted = json.loads(json.dumps({"experiment": experiment.to_dict(), "data": data}))
     for key in ("experiment", "data"):
         found = state.meta[key]
@@ -92,9 +104,13 @@ def restore(
         difference = _difference(key, found, wanted[key])
         if difference:
             raise UserError(
-                f"the state at step {state.step} was trained with another {difference}; "
-                "give the changed experiment a name of its own, or delete its results to start over."
+                f"{state.path} (step {state.step}) was trained with another {difference}; give the "
+                "changed experiment a name of its own, or delete that file to start over."
             )
+
+
+def restore(trainer: Trainer, state: State) -> None:
+    """Put a state into a trainer of the same experiment (see :func:`require_same`)."""
     for name in NETWORKS:
         network: nn.Module = getattr(trainer, name)
         prefix = f"{name}."
@@ -120,24 +136,19 @@ def provenance(
     }
 
 
-def newest(candidates: list[Path]) -> State:
-    """The furthest state that is whole; damaged ones are reported and passed over."""
-    states, problems = [], []
-    for path in candidates:
-        if not path.exists():
-            continue
-        try:
-            states.append((load_state(path), path))
-        except UserError as error:
-            log.warning("skipping a state: %s", error)
-            problems.append(error)
-    if not states:
-        raise problems[0] if problems else UserError(
-            f"none of the states {', '.join(map(str, candidates))} exists; run initialise first."
-        )
-    state, path = max(states, key=lambda pair: pair[0].step)
-    log.info("resuming from step %d (%s)", state.step, path)
-    return state
+def _read(path: str | Path, with_tensors: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = json.loads((file.metadata() or {})["meta"])
+            names = file.keys() if with_tensors else ()
+            return meta, {name: file.get_tensor(name) for name in names}
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; train up to it first.") from None
+    except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
+        raise UserError(
+            f"{path} is truncated or not a training state ({error}); "
+            "delete it and rerun, training goes on from the state before it."
+        ) from error
 
 
 def _tensors(trainer: Trainer) -> dict[str, Tensor]:

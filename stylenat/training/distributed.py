@@ -1,7 +1,8 @@
 """The ranks of a training run: one process per GPU under torchrun, or just this process."""
 
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -12,8 +13,9 @@ from torch import Tensor
 from stylenat.errors import UserError
 from stylenat.models.discriminator import stddev_group
 
-# Longer than any iteration or save, short enough that a missing rank is noticed within a minute.
+# Longer than any iteration, short enough that a rank that died is noticed within a minute.
 TIMEOUT = timedelta(seconds=50)
+POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,22 @@ class World:
             return tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor.to(self.device)
 
-    def any(self, flag: bool) -> bool:
-        """Whether any rank says so: what all ranks must do at the same iteration."""
-        if self.size == 1:
-            return flag
-        votes = torch.tensor([float(flag)], device=self.device)
-        dist.all_reduce(votes, dist.ReduceOp.MAX)
-        return bool(votes.item())
+    def highest(self, value: int) -> int:
+        """The largest of the ranks' numbers: how they agree on what to do at an iteration."""
+        return int(self._reduce(torch.tensor([int(value)]), dist.ReduceOp.MAX).item())
+
+    def same(self, value: int) -> bool:
+        """Whether every rank has this number."""
+        highest, lowest = self._reduce(torch.tensor([value, -value]), dist.ReduceOp.MAX).tolist()
+        return highest == -lowest
+
+    def wait(self, done: Callable[[], bool]) -> None:
+        """Return on all ranks together, once it is done on each.
+
+        They keep asking, because waiting inside a collective ends after :data:`TIMEOUT`.
+        """
+        while self.highest(not done()):
+            time.sleep(POLL_SECONDS)
 
     def average_(self, tensors: Iterable[Tensor]) -> None:
         """Replace every tensor by its mean over the ranks, in place, in one message.
@@ -58,8 +69,7 @@ class World:
         if self.size == 1:
             return
         tensors = list(tensors)
-        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        dist.all_reduce(flat)
+        flat = self._reduce(torch.cat([t.reshape(-1) for t in tensors]), dist.ReduceOp.SUM)
         flat /= self.size
         for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
@@ -79,6 +89,37 @@ class World:
             )
         return share
 
+    def passes(self, batch_size: int, most: int | None) -> int:
+        """Passes over our share of the batch, the fewest of which none holds over ``most`` images.
+
+        Like shares, passes hold whole minibatch-stddev groups. A limit below one is a UserError.
+        """
+        share, group = self.check_batch(batch_size), stddev_group(batch_size)
+        if most is None:
+            return 1
+        if most < group:
+            raise UserError(
+                f"--microbatch {most} is less than {group}, the group of the minibatch standard "
+                "deviation, which cannot be split; raise it, or use GPUs with more memory."
+            )
+        sizes = (size for size in range(min(most, share), 0, -1) if share % size == 0)
+        return share // next(size for size in sizes if size % group == 0)
+
+    def _reduce(self, tensor: Tensor, operation: dist.ReduceOp) -> Tensor:
+        """Combine a tensor over the ranks, on our device; a rank that is gone is a UserError."""
+        if self.size == 1:
+            return tensor
+        tensor = tensor.to(self.device)
+        try:
+            dist.all_reduce(tensor, operation)
+        except RuntimeError as error:
+            raise UserError(
+                f"rank {self.rank} of {self.size} lost contact with the others "
+                f"({_first_line(error)}): one of them died or hangs. Its own message or the "
+                "launcher's says why; the same command goes on from the last saved state."
+            ) from error
+        return tensor
+
 
 def start(device: torch.device) -> World:
     """Join the process group that torchrun announces in the environment, if there is one."""
@@ -88,13 +129,11 @@ def start(device: torch.device) -> World:
         if device.type == "cuda":
             torch.cuda.set_device(device)
         try:
-            dist.init_process_group(
-                "nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT
-            )
-        except (RuntimeError, dist.DistError) as error:
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+        except RuntimeError as error:
             raise UserError(
-                f"rank {rank} of {size} could not join the others within "
-                f"{TIMEOUT.seconds} s ({error}); look for the rank that is missing and rerun."
+                f"rank {rank} of {size} could not join the others within {TIMEOUT.seconds} s "
+                f"({_first_line(error)}); look for the rank that is missing and rerun."
             ) from error
     return World(rank, size, device)
 
@@ -103,3 +142,8 @@ def stop() -> None:
     """Leave the process group, if we joined one."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def _first_line(error: Exception) -> str:
+    """What torch says, without the C++ stack that follows."""
+    return str(error).strip().partition("\n")[0]

@@ -5,7 +5,8 @@ import time
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
-# Left over for saving the state and for the scheduler's own delays.
+# Left over for saving the state and for what a scheduler does before and after us; of jobs that
+# last minutes, half.
 RESERVE_SECONDS = 120.0
 EXIT_CODE = 75  # EX_TEMPFAIL: stopped with everything saved; the same command goes on
 
@@ -18,7 +19,7 @@ class Interruption:
         self._deadline = None
         if time_limit_minutes is not None:
             seconds = time_limit_minutes * 60
-            self._deadline = time.monotonic() + seconds - min(RESERVE_SECONDS, seconds / 10)
+            self._deadline = time.monotonic() + seconds - min(RESERVE_SECONDS, seconds / 2)
         for number in SIGNALS:
             signal.signal(number, self._catch)
 

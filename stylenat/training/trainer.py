@@ -5,6 +5,8 @@ discriminator's forwards, because each one advances its spectral norms by a powe
 """
 
 import copy
+from collections import defaultdict
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -17,12 +19,15 @@ from stylenat.training.augment import Augment
 from stylenat.training.distributed import World
 from stylenat.training.losses import discriminator_loss, generator_loss, r1_penalty
 
+Record = dict[str, Tensor | float]  # scalars by name
+
 
 class Trainer:
     """Networks, optimisers and running average of one run, advanced an iteration at a time.
 
     ``average`` is the exponential moving average of the generator, what is sampled and evaluated.
-    ``step`` counts finished iterations; learning rates are a function of it.
+    ``step`` counts finished iterations; learning rates are a function of it. ``passes`` is the
+    number of parts in which this rank computes its share of the batch, where memory is short.
     """
 
     def __init__(
@@ -31,9 +36,11 @@ class Trainer:
         discriminator: Discriminator,
         config: TrainingConfig,
         world: World | None = None,
+        passes: int = 1,
     ):
         self.config = config
         self.world = world or World(0, 1, next(generator.parameters()).device)
+        self.passes = passes
         self.generator = generator.train()
         self.discriminator = discriminator.train()
         self.average = copy.deepcopy(generator).eval().requires_grad_(False)
@@ -51,18 +58,16 @@ class Trainer:
             self.discriminator: self.discriminator_optimizer,
         }
 
-    def iteration(
-        self, reals: Tensor, z_d: Tensor, z_g: Tensor, augment: Augment
-    ) -> dict[str, Tensor | float]:
+    def iteration(self, reals: Tensor, z_d: Tensor, z_g: Tensor, augment: Augment) -> Record:
         """Train on reals (B, 3, S, S), normalised, and the two networks' z (B, style_dim).
 
         ``augment`` is bCR's T, called first on the reals, then on the fakes. Returns scalars of
-        this iteration: losses, logits, gradient norms, rates.
+        this iteration, means over all ranks: losses, logits, gradient norms, rates.
         """
         factor = schedule.lr_factor(self.config, self.step)
         _set_lr(self.discriminator_optimizer, self.discriminator_lr * factor)
         _set_lr(self.generator_optimizer, self.generator_lr * factor)
-        record: dict[str, Tensor | float] = {
+        record: Record = {
             "lr_d": self.discriminator_lr * factor,
             "lr_g": self.generator_lr * factor,
         }
@@ -80,57 +85,95 @@ class Trainer:
         self.step += 1
         return record | {"skipped": self.skipped}
 
-    def _discriminator_step(self, reals: Tensor, z: Tensor, augment: Augment) -> dict[str, Tensor]:
+    def _discriminator_step(self, reals: Tensor, z: Tensor, augment: Augment) -> Record:
         config, discriminator = self.config, self.discriminator
-        fakes = self.generator(z)
-        fake, real = discriminator(fakes), discriminator(reals)
-        loss = discriminator_loss(real, fake)
-        record = {"loss_d": loss.detach(), "d_real": real.mean(), "d_fake": fake.mean()}
+        fakes = torch.stack([self.generator(z[part]) for part in self._parts()], 1).flatten(0, 1)
         if config.bcr_weight > 0:
             # The reals' T is drawn before the fakes', but the fakes' forward comes first.
             augmented_reals = augment(reals)
             augmented_fakes = augment(fakes)
-            bcr = F.mse_loss(discriminator(augmented_fakes), fake)
-            bcr = bcr + F.mse_loss(discriminator(augmented_reals), real)
-            loss = loss + config.bcr_weight * bcr
-            record["bcr"] = bcr
-        loss.backward()
-        record["grad_norm_d"] = self._update(discriminator, config.gradient_clip)
-        return {key: value.detach() for key, value in record.items()}
+        sums = defaultdict(float)
+        for part in self._parts():
+            fake, real = discriminator(fakes[part]), discriminator(reals[part])
+            loss = discriminator_loss(real, fake)
+            means = {"loss_d": loss, "d_real": real.mean(), "d_fake": fake.mean()}
+            if config.bcr_weight > 0:
+                bcr = F.mse_loss(discriminator(augmented_fakes[part]), fake)
+                bcr = bcr + F.mse_loss(discriminator(augmented_reals[part]), real)
+                loss = loss + config.bcr_weight * bcr
+                means["bcr"] = bcr
+            (loss / self.passes).backward()
+            self._sum(sums, means)
+        return self._update(discriminator, sums, "grad_norm_d", config.gradient_clip)
 
-    def _r1_step(self, reals: Tensor) -> dict[str, Tensor]:
+    def _r1_step(self, reals: Tensor) -> Record:
         config = self.config
-        penalty = r1_penalty(self.discriminator, reals)
-        (config.r1_gamma / 2 * config.r1_interval * penalty).backward()
+        sums = defaultdict(float)
+        for part in self._parts():
+            penalty = r1_penalty(self.discriminator, reals[part])
+            (config.r1_gamma / 2 * config.r1_interval * penalty / self.passes).backward()
+            self._sum(sums, {"r1": penalty})
         for parameter in self.discriminator.parameters():
             if parameter.grad is None:  # Adam must take the step with every parameter
                 parameter.grad = torch.zeros_like(parameter)
-        self._update(self.discriminator)
-        return {"r1": penalty.detach()}
+        return self._update(self.discriminator, sums, "grad_norm_r1")
 
-    def _generator_step(self, z: Tensor) -> dict[str, Tensor]:
-        loss = generator_loss(self.discriminator(self.generator(z)))
-        loss.backward()
-        return {"loss_g": loss.detach(), "grad_norm_g": self._update(self.generator)}
+    def _generator_step(self, z: Tensor) -> Record:
+        sums = defaultdict(float)
+        for part in self._parts():
+            loss = generator_loss(self.discriminator(self.generator(z[part])))
+            (loss / self.passes).backward()
+            self._sum(sums, {"loss_g": loss})
+        return self._update(self.generator, sums, "grad_norm_g")
 
-    def _update(self, network: nn.Module, clip: float | None = None) -> Tensor:
-        """One Adam step on the gradients averaged over the ranks; returns their norm.
+    def _parts(self) -> Iterator[slice]:
+        """Our share in :attr:`passes` parts, whose gradients add up to those of the whole.
 
-        Gradients that are not finite are dropped, and the step counted in ``self.skipped``: the
-        ranks agree without talking, because they see the same average.
+        Part m holds every ``passes``-th sample, so that the minibatch-stddev groups are the same
+        sets. A power iteration belongs to a forward of the batch, not of a part, so each part
+        finds the spectral norms as the first one did.
+        """
+        vectors = [
+            buffer
+            for name, buffer in self.discriminator.named_buffers()
+            if name.endswith(("weight_u", "weight_v"))
+        ]
+        before = [vector.clone() for vector in vectors]
+        for number in range(self.passes):
+            torch._foreach_copy_(vectors, before)
+            yield slice(number, None, self.passes)
+
+    def _sum(self, sums: dict[str, Tensor], means: dict[str, Tensor]) -> None:
+        """Add one part's means to those of the share."""
+        for name, value in means.items():
+            sums[name] = sums[name] + value.detach() / self.passes
+
+    def _update(
+        self,
+        network: nn.Module,
+        record: dict[str, Tensor],
+        norm_name: str,
+        clip: float | None = None,
+    ) -> Record:
+        """One Adam step on the gradients averaged over the ranks, and ``record`` likewise.
+
+        Returns the record with the gradients' norm. If it or a scalar of the record is not
+        finite, the gradients are dropped and the step is counted in ``self.skipped``: the ranks
+        agree without talking, because they see the same averages.
         """
         parameters = list(network.parameters())
-        self.world.average_(parameter.grad for parameter in parameters)
-        norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters])
+        gradients = [parameter.grad for parameter in parameters]
+        self.world.average_([*gradients, *record.values()])
+        norm = nn.utils.get_total_norm(gradients)
         optimizer = self.optimizers[network]
-        if torch.isfinite(norm):
+        if torch.isfinite(torch.stack([norm, *record.values()])).all():
             if clip is not None:
                 nn.utils.clip_grads_with_norm_(parameters, clip, norm)
             optimizer.step()
         else:
             self.skipped += 1
         optimizer.zero_grad()
-        return norm
+        return {**record, norm_name: norm}
 
     @torch.no_grad()
     def _update_average(self) -> None:

@@ -224,27 +224,41 @@ def time_limit(wildcards, resources):
     return f"--time-limit {resources.runtime}" if "runtime" in resources.keys() else ""
 
 
+def microbatch(wildcards, resources):
+    """The most images that the profile lets a GPU compute at once."""
+    return f"--microbatch {resources.microbatch}" if "microbatch" in resources.keys() else ""
+
+
+def tracking(wildcards, resources):
+    return json.dumps(EXPERIMENTS[wildcards.experiment].tracking)
+
+
+def processes_on_cpus(wildcards, threads):
+    """As many as share the batch in whole groups of four (the minibatch standard deviation's):
+    small networks gain little from threads that share an operation."""
+    batch = EXPERIMENTS[wildcards.experiment].config.training.batch_size
+    return max(n for n in range(1, threads + 1) if n == 1 or batch % (4 * n) == 0)
+
+
 def launcher(wildcards, threads, resources):
-    """How to start a module: one process per GPU, on as many nodes as the profile asks for."""
-    processes, nodes = max(resources.get("gpu", 1), 1), resources.get("nodes", 1)
+    """How to start a module: a process per GPU, on as many nodes as the profile asks for."""
+    processes = resources.get("gpu", 0) or processes_on_cpus(wildcards, threads)
+    nodes = resources.get("nodes", 1)
     if processes % nodes:
         refuse(f"profile: {processes} GPUs (gpu) cannot be shared out to {nodes} nodes (nodes)")
     if processes == 1:
         return "python -m"
-    local = processes // nodes
-    share = max(threads // local, 1)
-    run = (
-        f"OMP_NUM_THREADS={share} MKL_NUM_THREADS={share} "
-        f"python -m torch.distributed.run --nproc-per-node={local}"
-    )
+    run = f"python -m stylenat.training.launch --nproc-per-node={processes // nodes}"
     # Without `--` the launcher takes the step's --log for its own --log-dir.
     if nodes == 1:
         return f"{run} --standalone -m --"
-    # Slurm's variables exist only inside srun; node names need not resolve, addresses do.
+    # Slurm's variables exist only inside srun; node names need not resolve, addresses do. Jobs
+    # that share a node need ports of their own.
     return (
         f"srun --ntasks={nodes} --nodes={nodes} --ntasks-per-node=1 --cpus-per-task={threads} "
         f"bash -c '{run} --nnodes={nodes} --node-rank=$SLURM_NODEID "
-        '--master-addr=$SLURM_LAUNCH_NODE_IPADDR --master-port=29500 -m -- "$@"\' --'
+        "--master-addr=$SLURM_LAUNCH_NODE_IPADDR --master-port=$((20000 + SLURM_JOB_ID % 10000)) "
+        '-m -- "$@"\' --'
     )
 
 

@@ -1,0 +1,127 @@
+"""What happened, as lines of JSON, on the console and in the trackers."""
+
+import json
+import logging
+import math
+import resource
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from stylenat.errors import UserError
+from stylenat.records import atomic
+from stylenat.training.tracking import Trackers
+from stylenat.training.trainer import Record, Trainer
+
+log = logging.getLogger(__name__)
+
+LOG_EVERY = 50  # iterations per record
+
+
+class Recorder:
+    """Means over :data:`LOG_EVERY` iterations, from the trainer's step on.
+
+    Lines of a run that got further, before it was killed or went back, are dropped. Ranks other
+    than the first write nothing.
+    """
+
+    def __init__(self, path: Path, trainer: Trainer, trackers: Trackers):
+        self.trainer, self.trackers = trainer, trackers
+        self.values: dict[str, list[Any]] = defaultdict(list)
+        self.iterations = 0
+        self.started = time.monotonic()
+        self.file = None
+        if trainer.world.is_main:
+            kept = _records_until(path, trainer.step)
+            with atomic(path) as temporary:
+                temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+            self.file = open(path, "ab", buffering=0)  # noqa: SIM115
+
+    def add(self, record: Record, bar: tqdm) -> None:
+        """Take one iteration's scalars; write a line when the interval is full."""
+        self.iterations += 1
+        for key, value in record.items():
+            self.values[key].append(value)
+        if self.trainer.step % LOG_EVERY == 0:
+            line = self.flush()
+            bar.set_postfix_str(
+                f"D {line.get('loss_d', math.nan):.3f} G {line.get('loss_g', math.nan):.3f}",
+                refresh=False,
+            )
+
+    def flush(self) -> dict[str, float]:
+        """Write the means of what was added since the last line; keys that have none are absent."""
+        if not self.iterations:
+            return {}
+        seconds = time.monotonic() - self.started
+        batch, step = self.trainer.config.batch_size, self.trainer.step
+        line: dict[str, Any] = {"step": step, "images_seen": step * batch}
+        for key, values in self.values.items():
+            numbers = torch.tensor([float(value) for value in values])
+            finite = numbers[numbers.isfinite()]  # the others are counted as skipped
+            if len(finite):
+                line[key] = finite.mean().item()
+        line["skipped"] = sum(self.values["skipped"])
+        line["images_per_second"] = self.iterations * batch / seconds
+        line["memory_mb"] = _memory_mb(self.trainer.world.device)
+        self.values.clear()
+        self.iterations = 0
+        self.started = time.monotonic()
+        if self.file:
+            self._write(line)
+            log.info("step %d  %s", step, _summary(line))
+            self.trackers.scalars(step, line)
+        return line
+
+    def _write(self, line: dict[str, Any]) -> None:
+        try:
+            self.file.write(json.dumps(line).encode() + b"\n")
+        except OSError as error:
+            raise UserError(
+                f"{self.file.name} could not be written ({error.strerror}); "
+                "free the space and run the same command again."
+            ) from error
+
+    def close(self) -> None:
+        """Write what is left and close the file."""
+        self.flush()
+        if self.file:
+            self.file.close()
+
+
+def _summary(line: dict[str, float]) -> str:
+    parts = (
+        ("D {:.3f}", "loss_d"),
+        ("G {:.3f}", "loss_g"),
+        ("real {:+.2f}", "d_real"),
+        ("fake {:+.2f}", "d_fake"),
+        ("R1 {:.4g}", "r1"),
+        ("|∇D| {:.2f}", "grad_norm_d"),
+        ("{:.1f} img/s", "images_per_second"),
+    )
+    text = "  ".join(form.format(line[key]) for form, key in parts if key in line)
+    return f"{text}  {line['skipped']} optimiser steps skipped" if line["skipped"] else text
+
+
+def _records_until(path: Path, step: int) -> list[dict[str, Any]]:
+    """Whole lines up to ``step``: a kill may have cut the last, or come after the state's save."""
+    lines = []
+    if path.exists():
+        for text in path.read_text().splitlines():
+            try:
+                line = json.loads(text)
+            except json.JSONDecodeError:
+                break
+            if line["step"] <= step:
+                lines.append(line)
+    return lines
+
+
+def _memory_mb(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

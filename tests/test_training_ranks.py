@@ -1,0 +1,156 @@
+"""Several processes, and several passes: the same training; and what is said when one is lost."""
+
+import os
+import re
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+
+from stylenat.errors import UserError
+from stylenat.training import distributed, launch
+from stylenat.training.build import build_trainer
+from stylenat.training.checkpoint import load_state
+from stylenat.training.distributed import World
+from stylenat.training.trainer import Trainer
+from tests.tiny import experiment
+from tests.training_run import ALONE, CPU, advance, everything, make_run, wait_for
+
+BATCH = 16
+
+
+def trained(world: World, passes: int = 1) -> dict[str, torch.Tensor]:
+    """Every tensor after ten iterations in double precision."""
+    trainer: Trainer = build_trainer(experiment(batch_size=BATCH), world, passes)
+    for network in (trainer.generator, trainer.discriminator, trainer.average):
+        network.double()
+    advance(trainer, 10, torch.float64)
+    return everything(trainer)
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, torch.Tensor]:
+    return trained(ALONE)
+
+
+def assert_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=0, atol=1e-10, msg=key)
+
+
+def _rank(rank: int, size: int, passes: int, store: str, result: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{store}", rank=rank, world_size=size
+    )
+    tensors = trained(World(rank, size, CPU), passes)
+    if rank == 0:
+        torch.save(tensors, result)
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize(("size", "passes"), [(2, 2), (4, 1)])
+def test_several_ranks_equal_one(tmp_path, alone, size, passes):
+    result = tmp_path / "result.pt"
+    mp.spawn(_rank, (size, passes, str(tmp_path / "store"), str(result)), nprocs=size)
+    assert_equal(torch.load(result), alone)
+
+
+@pytest.mark.parametrize("passes", [2, 4])
+def test_several_passes_equal_one(alone, passes):
+    assert_equal(trained(ALONE, passes), alone)
+
+
+def test_passes_are_as_few_as_the_limit_allows():
+    assert World(0, 2, CPU).passes(64, None) == 1
+    assert World(0, 2, CPU).passes(64, 32) == 1
+    assert World(0, 2, CPU).passes(64, 31) == 2
+    assert World(0, 2, CPU).passes(24, 11) == 3, "six images are not whole groups of four"
+    with pytest.raises(UserError, match="--microbatch 3 is less than 4"):
+        World(0, 2, CPU).passes(64, 3)
+
+
+@pytest.mark.parametrize("batch_size", [10, 8])
+def test_a_batch_that_does_not_divide_is_refused(batch_size):
+    assert World(0, 4, CPU).check_batch(16) == 4
+    with pytest.raises(UserError, match=f"batch_size {batch_size} does not divide over 4 proc"):
+        World(0, 4, CPU).check_batch(batch_size)
+
+
+# ------------------------------------------------------------------------------- lost ranks
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def test_a_missing_rank_is_reported(monkeypatch):
+    monkeypatch.setattr(distributed, "TIMEOUT", distributed.timedelta(seconds=2))
+    settings = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+    for key, value in (settings | {"MASTER_PORT": free_port()}).items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(UserError, match="rank 0 of 2 could not join the others within 2 s"):
+        distributed.start(CPU)
+
+
+def test_a_missing_node_is_reported(monkeypatch, capsys):
+    monkeypatch.setattr(launch, "TIMEOUT", distributed.timedelta(seconds=2))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with pytest.raises(SystemExit) as end:
+        launch.main(["--nnodes=2", "--node-rank=1", f"--master-port={free_port()}", "nothing.py"])
+    assert end.value.code == 1
+    assert "error: node 1 of 2 did not reach the others" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("granted", "share"), [("8", "1"), ("1", "1"), (None, "2")])
+def test_ranks_share_the_threads_of_a_node(monkeypatch, granted, share):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(4), raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if granted:
+        monkeypatch.setenv("OMP_NUM_THREADS", granted)
+    launch._share_threads(2 if granted is None else 4)
+    assert os.environ["OMP_NUM_THREADS"] == share
+
+
+def ranks(run_pid: int) -> list[int]:
+    """The processes that a launcher started."""
+    children = Path(f"/proc/{run_pid}/task/{run_pid}/children").read_text().split()
+    return [
+        int(child)
+        for child in children
+        if b"stylenat.steps.train" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
+
+
+def test_a_killed_rank_ends_the_others_and_a_stop_has_a_status_of_its_own(tmp_path):
+    run = make_run(tmp_path)
+    saved = run.file("1000000.state.previous")
+    step = run.arguments(0, 1_000_000, "--save-every", "0")
+    command = ("-m", "stylenat.training.launch", "--nproc-per-node=2", "--standalone", "-m", *step)
+
+    process = run.start(*command)
+    wait_for(saved.exists, process)
+    os.kill(ranks(process.pid)[1], signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "error: rank 0 of 2 lost contact with the others" in errors
+    assert "error: rank 1 was ended by SIGKILL" in errors
+    assert "Traceback" not in errors
+
+    reached = max(load_state(path).step for path in saved.parent.glob("*.rolling"))
+    process = run.start(*command)
+    saved.unlink()
+    wait_for(saved.exists, process)
+    os.kill(ranks(process.pid)[1], signal.SIGTERM)  # one rank is told, all of them stop
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert f"resuming from step {reached} " in errors
+    stopped = re.search(r"stopped at step (\d+) \(another rank\); the same command goes on", errors)
+    assert int(stopped[1]) == load_state(run.file("1000000.state.rolling")).step > reached
+    assert "Traceback" not in errors
