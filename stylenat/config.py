@@ -40,9 +40,7 @@ class WidthConfig:
 
     def width(self, resolution: int) -> int:
         """Channels of the feature maps of side ``resolution``."""
-        return min(
-            self.channel_max, int(self.channel_base * self.channel_multiplier // resolution)
-        )
+        return min(self.channel_max, int(self.channel_base * self.channel_multiplier // resolution))
 
 
 @dataclass(frozen=True)

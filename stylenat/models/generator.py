@@ -235,9 +235,7 @@ class Generator(nn.Module):
         # two work at the same side, hence no upsampling in the last.
         last = levels[-1]
         self.to_rgbs = nn.ModuleList(
-            ToRGB(
-                config.width(config.resolutions[min(level + 1, last)]), upsample=level < last
-            )
+            ToRGB(config.width(config.resolutions[min(level + 1, last)]), upsample=level < last)
             for level in levels
         )
         self.initialise(weight_std=0.02, rgb_gain=0.02)
