@@ -5,6 +5,7 @@ differentiable, because the R1 penalty differentiates through the gradient of th
 """
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -89,9 +90,7 @@ class Discriminator(nn.Module):
         self.from_rgbs = nn.ModuleList(
             FromRGB(width, halve=level > 0) for level, width in enumerate(widths)
         )
-        self.convs = nn.ModuleList(
-            ConvBlock(*pair) for pair in zip(widths, widths[1:], strict=False)
-        )
+        self.convs = nn.ModuleList(ConvBlock(*pair) for pair in pairwise(widths))
         last = widths[-1]
         self.final_conv = nn.Sequential(_conv(last + 1, last, 3, padding=1), BiasedLeakyReLU(last))
         self.final_linear = nn.Sequential(

@@ -76,7 +76,7 @@ class FullAttention(nn.Module):
         self.proj = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, height, width, channels = x.shape
+        batch, height, width, _ = x.shape
         qkv = self.qkv(x).view(batch, height * width, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         bias = self.rpb.flatten(1)[:, self.relative_position_index].to(qkv.dtype)
         y = F.scaled_dot_product_attention(*qkv, attn_mask=bias[None])
@@ -98,7 +98,7 @@ class HydraAttention(nn.Module):
         self.proj = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, height, width, channels = x.shape
+        batch, height, width, _ = x.shape
         heads = [group.heads for group in self.groups]
         qkv = self.qkv(x).view(batch, height, width, 3, sum(heads), -1).permute(3, 0, 4, 1, 2, 5)
         outputs = [
