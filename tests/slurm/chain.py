@@ -36,6 +36,7 @@ def two_node_profile(folder: Path) -> Path:
         ("nodes: &nodes 1", "nodes: &nodes 2"),
         ("# mpi: srun", "mpi: srun"),
         ("gpu: 8 ", "gpu: 2 "),
+        ("# microbatch: 4 ", "microbatch: 4 "),
     ):
         assert old in text
         text = text.replace(old, new)
