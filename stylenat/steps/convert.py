@@ -84,7 +84,7 @@ def _trainer(path: Path) -> Trainer:
     state = load_state(path)
     experiment = ExperimentConfig.from_dict(state.meta["experiment"])
     trainer = build_trainer(experiment, World(0, 1, torch.device("cpu")))
-    restore(trainer, state, experiment, state.meta["data"])
+    restore(trainer, state)
     return trainer
 
 
