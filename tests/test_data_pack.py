@@ -245,7 +245,7 @@ def test_killed_twice_it_goes_on_to_the_same_bytes(tmp_path):
     folder.mkdir()
     random = np.random.default_rng(0)
     tile = random.integers(0, 256, (256, 256, 3), dtype=np.uint8)
-    for index in range(150):
+    for index in range(450):
         Image.fromarray(np.roll(tile, index, axis=(0, 1))).save(
             folder / f"{index:04d}.png", compress_level=0
         )
@@ -268,8 +268,9 @@ def test_killed_twice_it_goes_on_to_the_same_bytes(tmp_path):
             start_new_session=True,
         )
 
-    sizes = []
-    for target in (1, 10 << 20):
+    sizes = [0]
+    for _ in range(2):
+        target = sizes[-1] + (4 << 20)  # the second kill comes when the first has been made good
         process = start(output)
         deadline = time.monotonic() + 120
         partial = partial_path(output)
@@ -283,7 +284,7 @@ def test_killed_twice_it_goes_on_to_the_same_bytes(tmp_path):
         while group_alive(process.pid):
             assert time.monotonic() < deadline, "workers outlived their parent"
             time.sleep(0.05)
-    assert sizes[0] < sizes[1]
+    assert sizes[1] < sizes[2]
     assert start(output).wait(timeout=240) == 0
     assert start(tmp_path / "straight.lmdb", workers=1).wait(timeout=240) == 0
     assert output.read_bytes() == (tmp_path / "straight.lmdb").read_bytes()

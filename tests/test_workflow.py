@@ -177,8 +177,8 @@ def test_one_process_for_each_gpu(clone):
         ),
         ("run: [celeba]", "run[0]: unknown experiment 'celeba'; there are"),
         (
-            "defaults: {model: {dilations: [[1], [1], [1, 4]]}}",
-            "experiments.galaxies32.model.dilations",
+            "experiments: {galaxies32: {model: {dilations: [[1], [1], [1, 4], [1]]}}}",
+            "experiments.galaxies32.model.dilations[2]: ",
         ),
         (
             "experiments: {galaxies32: {model: {min_heads: 7}}}",
