@@ -9,7 +9,8 @@ from PIL import Image
 
 from stylenat.models import load_generator
 from stylenat.models.latents import generate
-from stylenat.steps import grid
+from stylenat.pictures import tile
+from stylenat.steps import grid, sample
 from tests.test_sample import weights  # noqa: F401 (a fixture)
 
 
@@ -23,12 +24,12 @@ from tests.test_sample import weights  # noqa: F401 (a fixture)
     ],
 )
 def test_rows_columns_and_enlargement(count, side, shape):
-    assert grid.tile(np.zeros((count, side, side, 3), np.uint8)).shape == (*shape, 3)
+    assert tile(np.zeros((count, side, side, 3), np.uint8)).shape == (*shape, 3)
 
 
 def test_every_picture_is_where_it_belongs():
     pictures = np.random.default_rng(0).integers(0, 255, (5, 64, 64, 3), dtype=np.uint8)
-    canvas = grid.tile(pictures)
+    canvas = tile(pictures)
     for index, picture in enumerate(pictures):
         row, column = divmod(index, 3)
         y, x = 2 + row * 130, 2 + column * 130
@@ -45,4 +46,13 @@ def test_the_step(weights, tmp_path):  # noqa: F811
         assert image.text == {"seeds": "0-3", "truncation": "0.7"}
         canvas = np.asarray(image)
     pictures = list(generate(load_generator(weights), range(4), 0.7))
-    assert (canvas == grid.tile(np.stack(pictures))).all()
+    assert (canvas == tile(np.stack(pictures))).all()
+
+
+def test_sampling_can_draw_the_same_grid(weights, tmp_path):  # noqa: F811
+    common = {"weights": weights, "seeds": "0-3", "truncation": 0.7, "device": torch.device("cpu")}
+    grid.run(Namespace(output=tmp_path / "grid.png", **common))
+    also = tmp_path / "also.png"
+    sample.run(Namespace(output=tmp_path / "samples", grid=also, batch_size=4, **common))
+    assert also.read_bytes() == (tmp_path / "grid.png").read_bytes()
+    assert len(list((tmp_path / "samples").iterdir())) == 4
