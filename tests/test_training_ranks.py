@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 import torch.multiprocessing as mp
+from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from stylenat.errors import UserError
 from stylenat.training import distributed, launch
 from stylenat.training.build import build_trainer
 from stylenat.training.checkpoint import load_state
 from stylenat.training.distributed import World
+from stylenat.training.interruption import EXIT_CODE
 from stylenat.training.trainer import Trainer
 from tests.tiny import experiment
 from tests.training_run import ALONE, CPU, advance, everything, make_run, wait_for
@@ -154,3 +156,20 @@ def test_a_killed_rank_ends_the_others_and_a_stop_has_a_status_of_its_own(tmp_pa
     stopped = re.search(r"stopped at step (\d+) \(another rank\); the same command goes on", errors)
     assert int(stopped[1]) == load_state(run.file("1000000.state.rolling")).step > reached
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("statuses", "expected"),
+    [
+        ((EXIT_CODE, EXIT_CODE), EXIT_CODE),
+        ((EXIT_CODE, -signal.SIGTERM), EXIT_CODE),  # ended by torchrun while it was leaving
+        ((-signal.SIGTERM, -signal.SIGTERM), 1),
+        ((EXIT_CODE, -signal.SIGKILL), 1),
+        ((EXIT_CODE, 3), 3),
+    ],
+)
+def test_what_the_launcher_makes_of_its_ranks_ends(statuses, expected):
+    failures = {
+        rank: ProcessFailure(rank, 1000 + rank, status, "") for rank, status in enumerate(statuses)
+    }
+    assert launch._report(failures) == expected

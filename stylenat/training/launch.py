@@ -49,7 +49,11 @@ def _share_threads(processes: int) -> None:
 
 def _report(failures: dict[int, ProcessFailure]) -> int:
     """Say which rank ended first and how, unless it stopped on request; return the status."""
-    culprits = {rank: it for rank, it in failures.items() if it.exitcode != EXIT_CODE}
+    # A rank leaves with our status only when the state is saved, and torchrun then ends the others,
+    # which may still be shutting down: with SIGTERM, and that is no failure.
+    stopped = any(it.exitcode == EXIT_CODE for it in failures.values())
+    harmless = (EXIT_CODE, -signal.SIGTERM) if stopped else (EXIT_CODE,)
+    culprits = {rank: it for rank, it in failures.items() if it.exitcode not in harmless}
     if not culprits:
         return EXIT_CODE
 
