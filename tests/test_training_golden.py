@@ -127,6 +127,8 @@ def test_four_iterations():
         assert found["loss_g"] == pytest.approx(losses["g"], rel=1e-4)
         assert found["grad_norm_d"] == pytest.approx(golden["clip_norm"], rel=1e-4)
         assert ("r1" in found) == (golden["r1"] is not None)
+        if golden["r1"]:
+            assert found["r1"] == pytest.approx(golden["r1"][0], rel=1e-4)
         assert dict(golden["lrs"]) == pytest.approx({"d": found["lr_d"], "g": found["lr_g"]})
 
     networks = {
