@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import math
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +9,8 @@ from PIL import Image
 
 from stylenat import command
 from stylenat.data.store import ImageStore
+from stylenat.pictures import LEGIBLE, tile
 from stylenat.records import atomic
-
-THUMBNAIL = 128  # pixels; every image is shown at this size
 
 
 def run(args: argparse.Namespace) -> None:
@@ -21,24 +19,15 @@ def run(args: argparse.Namespace) -> None:
     chosen = np.linspace(0, len(store) - 1, min(args.count, len(store))).round().astype(int)
     output = args.output or args.dataset.with_suffix(".png")
     with atomic(output) as temporary:
-        _contact_sheet(store, chosen).save(temporary, "PNG")
+        sheet = tile(np.stack([_thumbnail(store.read(int(index))) for index in chosen]))
+        Image.fromarray(sheet).save(temporary, "PNG")
     command.log.info("%s: images %s", output, ", ".join(map(str, chosen)))
 
 
-def _contact_sheet(store: ImageStore, chosen: np.ndarray) -> Image.Image:
-    columns = math.ceil(math.sqrt(len(chosen)))
-    rows = math.ceil(len(chosen) / columns)
-    sheet = Image.new("RGB", (columns * THUMBNAIL, rows * THUMBNAIL), "white")
-    for place, index in enumerate(chosen):
-        picture = Image.fromarray(store.read(int(index)))
-        # Enlarged pixels stay visible as such.
-        enlarged = picture.width < THUMBNAIL
-        filter = Image.Resampling.NEAREST if enlarged else Image.Resampling.LANCZOS
-        row, column = divmod(place, columns)
-        sheet.paste(
-            picture.resize((THUMBNAIL, THUMBNAIL), filter), (column * THUMBNAIL, row * THUMBNAIL)
-        )
-    return sheet
+def _thumbnail(pixels: np.ndarray) -> np.ndarray:
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((LEGIBLE, LEGIBLE), Image.Resampling.LANCZOS)
+    return np.asarray(picture)
 
 
 def main() -> None:

@@ -38,7 +38,7 @@ IDENTITY = ("name", "count", "resolution", "filter", "content_sha256")
 def reals(
     path: Path, experiment: ExperimentConfig, world: World, workers: int, start: int
 ) -> Iterator[Tensor]:
-    """This rank's batches from iteration ``start`` on: uint8 (B, 3, S, S), flipped."""
+    """This rank's batches from iteration ``start`` on, on its device: uint8 (B, 3, S, S), flipped."""
     training = experiment.training
     total = len(ImageStore(path))
 
@@ -47,9 +47,10 @@ def reals(
 
     batches = Loader(path, indices, start, workers=workers, pin_memory=world.device.type == "cuda")
     for step, images in zip(count(start), batches, strict=False):
+        images = world.to_device(images)
         if training.horizontal_flips:
             which = flips(training.seed, step, training.batch_size)[world.share]
-            images = mirror(images, torch.from_numpy(which))
+            images = mirror(images, world.to_device(torch.from_numpy(which)))
         yield images
 
 

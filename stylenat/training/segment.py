@@ -33,8 +33,8 @@ class Interrupted(Exception):
 class Segment:
     """Train to iteration ``until``, from the furthest state there is.
 
-    ``batches(step)`` yields this rank's reals from iteration ``step`` on: uint8 (B, 3, S, S),
-    flipped already. Rank 0 writes the files, in the background, so that nobody waits for it.
+    ``batches(step)`` yields this rank's reals from iteration ``step`` on: uint8 (B, 3, S, S) on
+    its device, flipped already. Rank 0 writes the files, in the background, so that nobody waits for it.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Segment:
         training, step, world = self.trainer.config, self.trainer.step, self.world
         shape = (training.batch_size, self.trainer.generator.config.style_dim)
         return self.trainer.iteration(
-            from_uint8(world.to_device(pixels)),
+            from_uint8(pixels),
             noise.latents(training.seed, step, Purpose.DISCRIMINATOR_Z, shape, world),
             noise.latents(training.seed, step, Purpose.GENERATOR_Z, shape, world),
             consistency_augment(training.seed, step, training.batch_size, world),
