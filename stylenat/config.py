@@ -52,10 +52,15 @@ class HeadGroup:
     dilation: int
 
 
+# Which pixels attend to which: the paper's head groups, StyleSwin's windows, or all to all.
+BLOCKS = ("hydra", "windows", "full")
+
+
 @dataclass(frozen=True)
 class ModelConfig(WidthConfig):
-    """The generator. ``kernels`` and ``dilations`` hold one list per level, from 4² upwards;
-    levels beyond ``image_size`` are cut off, so one pair of lists serves every size."""
+    """The generator. ``kernels``, ``dilations`` and ``block`` hold one entry per level, from 4²
+    upwards; levels beyond ``image_size`` are cut off, so the same lists serve every size. A
+    single word as ``block`` counts for all levels, but at 4² ``hydra`` is full attention."""
 
     style_dim: int
     mapping_layers: int
@@ -64,10 +69,22 @@ class ModelConfig(WidthConfig):
     mlp_ratio: float
     kernels: tuple[tuple[int, ...], ...]
     dilations: tuple[tuple[int, ...], ...]
+    # The only defaults: weights and records from before there was a choice do not name them.
+    block: tuple[str, ...] | str = "hydra"
+    relative_position_bias: bool = True  # of the hydra levels
 
     def __post_init__(self) -> None:
         super().__post_init__()
         levels = len(self.resolutions)
+        block = (self.block,) * levels if isinstance(self.block, str) else tuple(self.block)
+        _require(
+            len(block) >= levels and set(block) <= set(BLOCKS),
+            "block",
+            f"{self.block!r} is neither one of {', '.join(BLOCKS)} "
+            f"nor a list of them for each of the {levels} levels of {self.image_size}²",
+        )
+        first = "full" if block[0] == "hydra" else block[0]
+        object.__setattr__(self, "block", (first, *block[1:levels]))
         for key in ("kernels", "dilations"):
             value = _tuples(getattr(self, key))
             _require(
@@ -89,8 +106,11 @@ class ModelConfig(WidthConfig):
                 "channel_base",
                 f"{channels} channels at {resolution}² are not a multiple of 4 from 8 upwards",
             )
-        for level in range(1, levels):
-            self.groups(level)
+        for level, kind in enumerate(self.block):
+            if kind == "hydra":
+                self.groups(level)
+            elif kind == "windows":
+                self.window(level)
 
     @property
     def resolutions(self) -> tuple[int, ...]:
@@ -145,6 +165,18 @@ class ModelConfig(WidthConfig):
             extra = index >= count - remainder
             groups.append(HeadGroup(small + extra, kernel, dilation))
         return tuple(groups)
+
+    def window(self, level: int) -> int:
+        """Side of the windows of a window-attention level: its one kernel size."""
+        side, sizes = self.resolutions[level], self.kernels[level]
+        heads = self.heads(side)
+        _require(heads % 2 == 0, "min_heads", f"{heads} heads at {side}² do not halve for windows")
+        _require(
+            len(sizes) == 1 and sizes[0] % 2 == 0 and side % sizes[0] == 0,
+            f"kernels[{level}]",
+            f"{list(sizes)} is not the side of windows, which has to be one even divisor of {side}",
+        )
+        return sizes[0]
 
 
 @dataclass(frozen=True)

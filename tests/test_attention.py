@@ -1,7 +1,7 @@
 """Neighbourhood attention: golden numbers, and the fast backends against the reference."""
 
 import json
-import zlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,30 +16,16 @@ from stylenat.models.attention import (
     available_backends,
     default_backend,
     describe,
+    hydra_attention,
     neighborhood_attention,
     tiles,
     tiling,
+    use_backend,
 )
+from tests.attention import GROUPS, assert_equal, geometries, groups_outcome, normal, outcome
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = {case["case"]: case for case in json.loads((GOLDEN / "na.json").read_text())}
-
-
-def normal(name: str, shape: tuple[int, ...]) -> torch.Tensor:
-    generator = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
-    return torch.from_numpy(generator.standard_normal(shape, dtype=np.float32).copy())
-
-
-def outcome(q, k, v, rpb, grad, *arguments, **options):
-    """Output and the gradients of q, k, v and, where there is one, rpb."""
-    inputs = [x.detach().requires_grad_() for x in (q, k, v, rpb) if x is not None]
-    out = neighborhood_attention(*inputs, *([None] if rpb is None else []), *arguments, **options)
-    return out.detach(), *torch.autograd.grad(out, inputs, grad)
-
-
-def assert_equal(actual, expected, tolerance):
-    for name, a, b in zip(("out", "dq", "dk", "dv", "drpb"), actual, expected, strict=False):
-        torch.testing.assert_close(a, b, rtol=0, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
 
 
 @pytest.fixture
@@ -66,15 +52,6 @@ def test_golden(case, backend, dtype, small_tiles):
     names = ("out", "dq", "dk", "dv", "drpb")
     expected = [torch.from_numpy(golden[f"{case}.{name}"]).to(dtype) for name in names]
     assert_equal(actual, expected, 1e-5)
-
-
-@st.composite
-def geometries(draw):
-    kernel_size = draw(st.sampled_from((1, 3, 5, 7)))
-    dilation = draw(st.integers(1, 4 if kernel_size < 7 else 2))
-    sides = [kernel_size * dilation + draw(st.integers(0, 9)) for _ in range(2)]
-    batch, heads, head_dim = (draw(st.integers(1, n)) for n in (2, 3, 5))
-    return (batch, heads, *sides, head_dim), kernel_size, dilation
 
 
 @settings(max_examples=120, deadline=None, derandomize=True)
@@ -220,10 +197,40 @@ def test_bad_arguments(shape, rpb_shape, kernel_size, dilation, message):
         neighborhood_attention(q, q, q, rpb, kernel_size, dilation)
 
 
+@pytest.mark.parametrize("biased", (True, False))
+@pytest.mark.parametrize("backend", ("reference", "tiles"))
+def test_groups_are_attention_of_their_heads(backend, biased, small_tiles):
+    def group_by_group(qkv, tables):
+        parts = qkv.unflatten(-1, (3, 4, 4)).permute(3, 0, 4, 1, 2, 5).split((1, 2, 1), 2)
+        outputs = [
+            neighborhood_attention(*part, rpb, g.kernel_size, g.dilation, backend="reference")
+            for part, rpb, g in zip(parts, tables, GROUPS, strict=True)
+        ]
+        return torch.cat(outputs, 1).permute(0, 2, 3, 1, 4).flatten(3)
+
+    together = partial(hydra_attention, groups=GROUPS, backend=backend)
+    actual, expected = groups_outcome(together, biased), groups_outcome(group_by_group, biased)
+    assert_equal(actual, expected, 1e-10)
+
+
 def test_unknown_backend():
     q = torch.zeros(1, 1, 4, 4, 2)
     with pytest.raises(ValueError, match="'nonsense' is not available here; choose one of"):
         neighborhood_attention(q, q, q, None, 3, 1, backend="nonsense")
+    with (
+        pytest.raises(ValueError, match="'nonsense' is not available here"),
+        use_backend("nonsense"),
+    ):
+        pass
+
+
+def test_use_backend():
+    q = normal("q", (1, 1, 6, 6, 2))
+    with use_backend("reference"):
+        assert default_backend("cpu") == default_backend("cuda", torch.float64) == "reference"
+        chosen = neighborhood_attention(q, q, q, None, 3, 1)
+    assert default_backend("cpu") == "tiles"
+    assert torch.equal(chosen, neighborhood_attention(q, q, q, None, 3, 1, backend="reference"))
 
 
 def test_default_backend():

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from stylenat.config import ModelConfig, TrainingConfig
 from stylenat.models import Discriminator, Generator
+from stylenat.models.attention import available_backends, use_backend
 from stylenat.training import Trainer
 from stylenat.training.losses import r1_penalty
 from tests.weights import fill, normal
@@ -93,9 +94,11 @@ def test_forward():
     assert penalty == pytest.approx(RECORD["r1_penalty"], rel=2e-5)
 
 
-def test_four_iterations():
+def train(backend: str, iterations: int) -> Trainer:
+    """The first golden iterations, with attention by ``backend``; their losses must be as recorded."""
+    device = "cuda" if backend == "triton" and torch.cuda.is_available() else "cpu"
     trainer = Trainer(
-        *tiny_networks(),
+        *(network.to(device) for network in tiny_networks()),
         TrainingConfig(
             seed=0,
             weight_std=0.02,
@@ -115,13 +118,16 @@ def test_four_iterations():
             ema_half_life=312.5,
         ),
     )
-    for t, golden in enumerate(RECORD["train"]):
-        found = trainer.iteration(
+    for t, golden in enumerate(RECORD["train"][:iterations]):
+        inputs = (
             real(f"real{t + 1}"),
             normal(f"z{2 * t + 1}", (4, 512)),
             normal(f"z{2 * t + 2}", (4, 512)),
-            lambda images: 0.5 * images.flip(3) + 0.1,
         )
+        with use_backend(backend):
+            found = trainer.iteration(
+                *(x.to(device) for x in inputs), lambda images: 0.5 * images.flip(3) + 0.1
+            )
         losses = golden["loss_dict"]
         assert found["loss_d"] + 10 * found["bcr"] == pytest.approx(losses["d"], rel=1e-4)
         assert found["loss_g"] == pytest.approx(losses["g"], rel=1e-4)
@@ -130,7 +136,15 @@ def test_four_iterations():
         if golden["r1"]:
             assert found["r1"] == pytest.approx(golden["r1"][0], rel=1e-4)
         assert dict(golden["lrs"]) == pytest.approx({"d": found["lr_d"], "g": found["lr_g"]})
+    return trainer
 
+
+@pytest.mark.parametrize(
+    "backend",
+    [name for name in available_backends() if name != "triton" or torch.cuda.is_available()],
+)
+def test_four_iterations(backend):
+    trainer = train(backend, 4)
     networks = {
         "g": (trainer.generator, 5e-4),
         "d": (trainer.discriminator, 1e-4),
@@ -139,7 +153,25 @@ def test_four_iterations():
     for name, (network, tolerance) in networks.items():
         state = network.state_dict()
         for key, (norm, dot) in RECORD["after"][name].items():
-            value = state[key].double().flatten()
+            value = state[key].cpu().double().flatten()
             probe = normal(f"probe.{key}", value.shape).double()
             assert abs(value.norm().item() - norm) <= tolerance * norm, key
             assert abs((value @ probe).item() - dot) <= tolerance * norm, key
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the kernels run for real in the test above")
+def test_generator_with_interpreted_kernels():
+    """Triton's interpreter is too slow to train: one golden image, and the generator's gradients."""
+    pytest.importorskip("triton", reason="Triton is not installed")
+    generator, _ = tiny_networks()
+    parameters = dict(generator.named_parameters())
+    gradients = []
+    for backend in ("triton", "tiles"):
+        with use_backend(backend):
+            image = generator(normal("z0", (4, 512))[:1])
+        with np.load(GOLDEN / "tiny32.npz") as golden:
+            assert relative(image, golden["image"][:1]) < 2e-5
+        loss = (image * normal("probe", image.shape)).sum()
+        gradients.append(torch.autograd.grad(loss, parameters.values(), materialize_grads=True))
+    for name, found, expected in zip(parameters, *gradients, strict=True):
+        assert (found - expected).abs().max() <= 1e-4 * expected.abs().max(), name

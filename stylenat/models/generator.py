@@ -12,8 +12,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stylenat.config import HeadGroup, ModelConfig
-from stylenat.models.attention import neighborhood_attention
-from stylenat.models.layers import EqualLinear, Upsample, scaled_leaky_relu
+from stylenat.models.attention import hydra_attention
+from stylenat.models.layers import (
+    EqualLinear,
+    Upsample,
+    pieces,
+    pixelwise,
+    prefers_pieces,
+    scaled_leaky_relu,
+)
+from stylenat.models.windows import WindowAttention, relative_position_index
 
 START_SIDE = 4  # of the constant input
 
@@ -56,22 +64,39 @@ class AdaIN(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         gamma, beta = self.style(w)[:, None, None, :].chunk(2, -1)
-        centred = x - x.mean((1, 2), keepdim=True)
+        mean = x.mean((1, 2), keepdim=True)
+        if prefers_pieces(x):
+            return self._in_pieces(x, mean, gamma, beta)
+        centred = x - mean
         variance = centred.square().mean((1, 2), keepdim=True)
         return torch.addcmul(beta, centred * torch.rsqrt(variance + 1e-5), gamma)
 
+    @staticmethod
+    def _in_pieces(x: Tensor, mean: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+        """The same, reading x twice and writing nothing but the result."""
+        _, height, width, channels = x.shape
+        squares = torch.zeros_like(mean)
+        for (piece,) in pieces(x, channels=channels):
+            squares += (piece - mean).square_().sum((1, 2), keepdim=True)
+        scale = torch.rsqrt(squares / (height * width) + 1e-5)
+        y = torch.empty_like(x, memory_format=torch.contiguous_format)
+        for piece, target in pieces(x, y, channels=channels):
+            torch.addcmul(beta, (piece - mean).mul_(scale), gamma, out=target)
+        return y
+
 
 class FullAttention(nn.Module):
-    """Self-attention over the 16 pixels of the 4² level with relative position bias."""
+    """Self-attention over all pixels of a level, always of the 4² one, with relative position
+    bias."""
 
-    def __init__(self, channels: int, heads: int):
+    def __init__(self, channels: int, heads: int, side: int):
         super().__init__()
         self.heads = heads
-        span = 2 * START_SIDE - 1
+        span = 2 * side - 1
         self.rpb = nn.Parameter(torch.empty(heads, span, span))
-        position = torch.cartesian_prod(torch.arange(START_SIDE), torch.arange(START_SIDE))
-        offset = position[None, :] - position[:, None] + START_SIDE - 1  # key - query, from 0
-        self.register_buffer("relative_position_index", offset[..., 0] * span + offset[..., 1])
+        # Checkpoints of the reference hold that of the 4² level, the only one they have.
+        index, held = relative_position_index(side), side == START_SIDE
+        self.register_buffer("relative_position_index", index, persistent=held)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = nn.Linear(channels, channels)
 
@@ -85,27 +110,22 @@ class FullAttention(nn.Module):
 
 class HydraAttention(nn.Module):
     """Neighbourhood attention whose groups of heads see different neighbourhoods
-    (paper, section 3.2): kernel and dilation belong to the group, one bias table per head."""
+    (paper, section 3.2): kernel and dilation belong to the group, one bias table per head.
+    Without ``bias`` the tables are None."""
 
-    def __init__(self, channels: int, groups: tuple[HeadGroup, ...]):
+    def __init__(self, channels: int, groups: tuple[HeadGroup, ...], bias: bool):
         super().__init__()
         self.groups = groups
         self.qkv = nn.Linear(channels, 3 * channels)
-        self.rpb = nn.ParameterList(
+        tables = [
             torch.empty(group.heads, 2 * group.kernel_size - 1, 2 * group.kernel_size - 1)
             for group in groups
-        )
+        ]
+        self.rpb = nn.ParameterList(tables) if bias else (None,) * len(groups)
         self.proj = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, height, width, _ = x.shape
-        heads = [group.heads for group in self.groups]
-        qkv = self.qkv(x).view(batch, height, width, 3, sum(heads), -1).permute(3, 0, 4, 1, 2, 5)
-        outputs = [
-            neighborhood_attention(*part, rpb, group.kernel_size, group.dilation)
-            for part, rpb, group in zip(qkv.split(heads, 2), self.rpb, self.groups, strict=True)
-        ]
-        return self.proj(torch.cat(outputs, 1).permute(0, 2, 3, 1, 4).reshape(x.shape))
+        return self.proj(hydra_attention(self.qkv(x), self.rpb, self.groups))
 
 
 class MLP(nn.Module):
@@ -118,7 +138,15 @@ class MLP(nn.Module):
         self.fc2 = nn.Linear(hidden, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+        def layers(x: Tensor) -> Tensor:
+            return self.fc2(F.gelu(self.fc1(x)))
+
+        return pixelwise(layers, x, outputs=x.shape[-1], widest=self.fc1.out_features)
+
+
+def residual(x: Tensor, y: Tensor) -> Tensor:
+    """x + y, in the memory of y where that is possible and no gradient needs it."""
+    return x + y if torch.is_grad_enabled() or x.dtype != y.dtype else y.add_(x)
 
 
 class StyleBlock(nn.Module):
@@ -132,12 +160,13 @@ class StyleBlock(nn.Module):
         self.mlp = MLP(channels, config.mlp_ratio)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        x = x + self.attn(self.norm1(x, w))
-        return x + self.mlp(self.norm2(x, w))
+        x = residual(x, self.attn(self.norm1(x, w)))
+        return residual(x, self.mlp(self.norm2(x, w)))
 
 
 class SinusoidalEmbedding(nn.Module):
-    """Sines and cosines of the pixel's column, then of its row: a map (side, side, channels)."""
+    """Sines and cosines of the pixel's column, then of its row, times a scale: a map
+    (side, side, channels)."""
 
     def __init__(self, side: int, channels: int):
         super().__init__()
@@ -148,10 +177,11 @@ class SinusoidalEmbedding(nn.Module):
         # Unused; checkpoints of the reference hold it.
         self.register_buffer("_float_tensor", torch.zeros(1))
 
-    def forward(self) -> Tensor:
+    def forward(self, scale: Tensor) -> Tensor:
         side, half = self.axis.shape
-        columns = self.axis[None, :, :].expand(side, side, half)
-        rows = self.axis[:, None, :].expand(side, side, half)
+        axis = scale * self.axis
+        columns = axis[None, :, :].expand(side, side, half)
+        rows = axis[:, None, :].expand(side, side, half)
         return torch.cat((columns, rows), -1)
 
 
@@ -169,8 +199,14 @@ class LevelUpsample(nn.Module):
         x = F.interpolate(
             x.permute(0, 3, 1, 2), scale_factor=2, mode="bilinear", align_corners=False
         )
-        x = self.reduction(self.norm(x.permute(0, 2, 3, 1)))
-        return x + self.alpha * self.sin_pos_embed().to(x.dtype)
+        x = x.permute(0, 2, 3, 1)
+
+        def layers(x: Tensor) -> Tensor:
+            return self.reduction(self.norm(x))
+
+        outputs = self.reduction.out_features
+        x = pixelwise(layers, x, outputs, widest=max(x.shape[-1], outputs))
+        return residual(self.sin_pos_embed(self.alpha).to(x.dtype), x)
 
 
 class Level(nn.Module):
@@ -182,9 +218,15 @@ class Level(nn.Module):
         channels = config.width(side)
 
         def attention() -> nn.Module:
-            if level == 0:
-                return FullAttention(channels, config.heads(side))
-            return HydraAttention(channels, config.groups(level))
+            match config.block[level]:
+                case "full":
+                    return FullAttention(channels, config.heads(side), side)
+                case "windows":
+                    return WindowAttention(channels, config.heads(side), side, config.window(level))
+                case _:
+                    return HydraAttention(
+                        channels, config.groups(level), config.relative_position_bias
+                    )
 
         self.blocks = nn.ModuleList(StyleBlock(channels, attention(), config) for _ in range(2))
         if side < config.image_size:
@@ -255,9 +297,10 @@ class Generator(nn.Module):
                     nn.init.zeros_(module.bias)
                 case FullAttention():
                     nn.init.trunc_normal_(module.rpb, std=weight_std)
-                case HydraAttention():
+                case HydraAttention() | WindowAttention():
                     for table in module.rpb:
-                        nn.init.trunc_normal_(table, std=weight_std)
+                        if table is not None:
+                            nn.init.trunc_normal_(table, std=weight_std)
 
     def mapping(self, z: Tensor) -> Tensor:
         """z (B, style_dim) → w (B, style_dim)."""

@@ -58,7 +58,7 @@ def generate(
     so that the network need not wait for whoever encodes them.
     """
     count = images_per_pass(generator.config)
-    mean = None if truncation is None else _mean_w(generator)
+    mean = None if truncation is None else mean_style(generator)
 
     def batches() -> Iterator[np.ndarray]:
         for number, members in groupby(seeds, lambda seed: seed // count):
@@ -76,19 +76,35 @@ def images_per_pass(config: ModelConfig) -> int:
 
 
 @torch.inference_mode()
-def _mean_w(generator: Generator) -> Tensor:
-    z = latents(MEAN_SEEDS, generator.config.style_dim)
-    return generator.mapping(z.to(_device(generator))).mean(0)
+def styles(generator: Generator, seeds: Sequence[int]) -> Tensor:
+    """w (n, style_dim) of each seed."""
+    return generator.mapping(latents(seeds, generator.config.style_dim).to(_device(generator)))
 
 
-@torch.inference_mode()
+def mean_style(generator: Generator) -> Tensor:
+    """The mean w (style_dim,) of :data:`MEAN_SEEDS`."""
+    return styles(generator, MEAN_SEEDS).mean(0)
+
+
+def render(generator: Generator, w: Tensor) -> Iterator[np.ndarray]:
+    """The image of each row of w (n, style_dim) or (n, latents, style_dim), uint8 (S, S, 3)."""
+    for rows in w.split(images_per_pass(generator.config)):
+        yield from _pixels(generator, rows)
+
+
 def _compute(
     generator: Generator, seeds: Sequence[int], mean: Tensor | None, truncation: float | None
 ) -> np.ndarray:
-    """uint8 (n, S, S, 3) on the CPU, in exact float32 and by deterministic algorithms."""
-    w = generator.mapping(latents(seeds, generator.config.style_dim).to(_device(generator)))
+    """uint8 (n, S, S, 3) on the CPU."""
+    w = styles(generator, seeds)
     if mean is not None:
         w = mean + truncation * (w - mean)
+    return _pixels(generator, w)
+
+
+@torch.inference_mode()
+def _pixels(generator: Generator, w: Tensor) -> np.ndarray:
+    """uint8 (n, S, S, 3) on the CPU, computed in exact float32 and by deterministic algorithms."""
     with torch.backends.cudnn.flags(
         enabled=True, benchmark=False, deterministic=True, allow_tf32=False
     ):

@@ -4,6 +4,7 @@ Names of parameters and buffers are those of the published checkpoints.
 """
 
 import math
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -12,10 +13,42 @@ from torch import Tensor, nn
 LEAKY_SLOPE = 0.2
 LEAKY_GAIN = math.sqrt(2)  # keeps the variance through a leaky ReLU (StyleGAN2)
 
+# On a CPU, a map larger than the cache costs more to bring into being (page faults) and to read
+# again than most of what is computed on it. Pieces of this many numbers stay in the cache.
+PIECE_NUMBERS = 1 << 20
+
 
 def scaled_leaky_relu(x: Tensor) -> Tensor:
     """``√2 * leaky_relu(x, 0.2)``."""
     return F.leaky_relu(x, LEAKY_SLOPE) * LEAKY_GAIN
+
+
+def prefers_pieces(x: Tensor) -> bool:
+    """Whether to work through maps like x piece by piece: on a CPU, without gradients to record,
+    unless a compiler does it better."""
+    eager = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+    return x.device.type == "cpu" and eager
+
+
+def pieces(*maps: Tensor, channels: int) -> Iterator[tuple[Tensor, ...]]:
+    """Views of the same rows of each map (B, H, W, …), of at most :data:`PIECE_NUMBERS` numbers
+    if pixels had so many ``channels``."""
+    batch, _, width = maps[0].shape[:3]
+    rows = max(1, PIECE_NUMBERS // (batch * width * channels))
+    return zip(*(x.split(rows, 1) for x in maps), strict=True)
+
+
+def pixelwise(layers: Callable[[Tensor], Tensor], x: Tensor, outputs: int, widest: int) -> Tensor:
+    """``layers(x)`` for layers that see one pixel at a time: (B, H, W, C) → (B, H, W, outputs).
+
+    ``widest`` is the largest number of channels on the way.
+    """
+    if not prefers_pieces(x):
+        return layers(x)
+    y = x.new_empty(*x.shape[:3], outputs)
+    for source, target in pieces(x, y, channels=widest):
+        target.copy_(layers(source))
+    return y
 
 
 class BiasedLeakyReLU(nn.Module):

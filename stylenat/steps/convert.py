@@ -1,4 +1,5 @@
-"""Convert a checkpoint of the reference to our weights, or (--to-reference) ours to one of its.
+"""Convert a checkpoint of the reference, or of StyleSwin, to our weights, or (--to-reference) ours
+to one of the reference's.
 
 Nothing in the checkpoint's pickle is executed.
 """
@@ -105,7 +106,7 @@ def _optimizers(trainer: Trainer) -> dict[str, dict[str, Any]]:
 def main() -> None:
     options = command.parser(__doc__)
     options.add_argument(
-        "--checkpoint", type=Path, required=True, help="the reference's .pt; ours to convert back"
+        "--checkpoint", type=Path, required=True, help="the other's .pt; ours to convert back"
     )
     options.add_argument("--output", type=Path, required=True, help="our weights (safetensors)")
     options.add_argument(

@@ -1,32 +1,86 @@
 """2-D neighbourhood attention with a relative position bias: one function, several backends."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
+from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from stylenat.models.attention import reference, tiles
+from stylenat.config import HeadGroup
 
-# Each takes (q, k, v, rpb, kernel_size, dilation, scale), already checked.
-_BACKENDS: dict[str, Callable[..., Tensor]] = {
-    "reference": reference.attend,
-    "tiles": tiles.attend,
-}
+# Each is a module with `attend(q, k, v, rpb, kernel_size, dilation, scale)`, which gets checked
+# arguments; with `limitation(q, biased)` if it cannot serve all of them; and with `attend_groups`
+# if it has a faster way than one `attend` per head group.
+_NAMES = ("reference", "tiles", "triton", "natten")
+_chosen: str | None = None  # by `use_backend`
 
 
+@torch.compiler.assume_constant_result
 def available_backends() -> tuple[str, ...]:
     """Names of the backends that this installation can run."""
-    return tuple(_BACKENDS)
+    return _available_backends()
 
 
-def default_backend(device: torch.device | str) -> str:
-    """Name of the backend that `neighborhood_attention` takes for tensors on `device`."""
-    return "tiles"
+@cache
+def _available_backends() -> tuple[str, ...]:
+    return tuple(name for name in _NAMES if _available(name))
+
+
+def _available(name: str) -> bool:
+    if name == "triton":
+        # Triton's interpreter, for tests, runs the kernels on a CPU.
+        interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+        return find_spec("triton") is not None and (torch.cuda.is_available() or interpreted)
+    if name == "natten":
+        try:
+            _module(name)
+        except (ImportError, AttributeError, RuntimeError):  # built for another PyTorch, say
+            return False
+    return True
+
+
+def _module(name: str) -> ModuleType:
+    # Not imported with this package, because not everyone has the libraries that some need.
+    match name:
+        case "triton":
+            from stylenat.models.attention import triton_ops as module
+        case "natten":
+            from stylenat.models.attention import natten_ops as module
+        case "tiles":
+            from stylenat.models.attention import tiles as module
+        case _:
+            from stylenat.models.attention import reference as module
+    return module
+
+
+def default_backend(device: torch.device | str, dtype: torch.dtype = torch.float32) -> str:
+    """Name of the backend that is taken for tensors on `device` where none is named."""
+    if _chosen is not None:
+        return _chosen
+    gpu = torch.device(device).type == "cuda"
+    fused = gpu and dtype != torch.float64 and "triton" in available_backends()
+    return "triton" if fused else "tiles"
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Within, the backend `name` is the default for every device and dtype."""
+    global _chosen
+    _require_available(name)
+    before, _chosen = _chosen, name
+    try:
+        yield
+    finally:
+        _chosen = before
 
 
 def describe(device: torch.device | str) -> str:
     """One line for logs: the default backend on `device`, and what else there is."""
-    others = [name for name in _BACKENDS if name != default_backend(device)]
+    others = [name for name in available_backends() if name != default_backend(device)]
     return (
         f"neighbourhood attention on {device}: {default_backend(device)} "
         f"(also available: {', '.join(others)})"
@@ -66,13 +120,67 @@ def neighborhood_attention(
     _check(q, k, v, rpb, kernel_size, dilation)
     if scale is None:
         scale = q.shape[-1] ** -0.5
-    name = default_backend(q.device) if backend is None else backend
-    if name not in _BACKENDS:
+    module = _backend(backend, q, rpb is not None)
+    return module.attend(q, k, v, rpb, kernel_size, dilation, scale)
+
+
+def hydra_attention(
+    qkv: Tensor,
+    rpbs: Sequence[Tensor] | Sequence[None],
+    groups: Sequence[HeadGroup],
+    backend: str | None = None,
+) -> Tensor:
+    """Neighbourhood attention of all head groups of a level, between its two linear layers.
+
+    Args:
+        qkv: (batch, height, width, 3 * channels); channels are ordered (q, k, v; head; head_dim),
+            and heads belong to the groups in their order.
+        rpbs: the relative position bias of each group, as in `neighborhood_attention`; either all
+            or none of them are None.
+        groups: number of heads, kernel size and dilation of each.
+        backend: as in `neighborhood_attention`.
+
+    Returns:
+        (batch, height, width, channels), in qkv's dtype.
+    """
+    heads = [group.heads for group in groups]
+    qkv = qkv.unflatten(-1, (3, sum(heads), -1)).permute(3, 0, 4, 1, 2, 5)
+    parts = qkv.split(heads, 2)
+    for part, rpb, group in zip(parts, rpbs, groups, strict=True):
+        _check(*part, rpb, group.kernel_size, group.dilation)
+    scale = qkv.shape[-1] ** -0.5
+    module = _backend(backend, qkv[0], rpbs[0] is not None)
+    if hasattr(module, "attend_groups"):
+        kernel_sizes = [group.kernel_size for group in groups]
+        dilations = [group.dilation for group in groups]
+        out = module.attend_groups(qkv, rpbs, heads, kernel_sizes, dilations, scale)
+        return out.permute(0, 2, 3, 1, 4).flatten(3)
+    outputs = [
+        module.attend(*part, rpb, group.kernel_size, group.dilation, scale)
+        for part, rpb, group in zip(parts, rpbs, groups, strict=True)
+    ]
+    # Backends put the heads of a pixel together, as the linear layer wants them.
+    return torch.cat([out.permute(0, 2, 3, 1, 4) for out in outputs], 3).flatten(3)
+
+
+def _require_available(name: str) -> None:
+    if name not in available_backends():
         raise ValueError(
             f"attention backend {name!r} is not available here; "
-            f"choose one of {', '.join(_BACKENDS)}"
+            f"choose one of {', '.join(available_backends())}"
         )
-    return _BACKENDS[name](q, k, v, rpb, kernel_size, dilation, scale)
+
+
+def _backend(name: str | None, q: Tensor, biased: bool) -> ModuleType:
+    """The named module, or the default one, if it can serve inputs like q."""
+    if name is None:
+        name = default_backend(q.device, q.dtype)
+    _require_available(name)
+    module = _module(name)
+    limitation = module.limitation(q, biased) if hasattr(module, "limitation") else None
+    if limitation:
+        raise ValueError(f"attention backend {name!r} {limitation}")
+    return module
 
 
 def _check(

@@ -6,7 +6,7 @@ grow with batch, heads or dilation. The backward pass saves only its inputs and 
 attention weights.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from math import prod
 
@@ -22,6 +22,8 @@ from stylenat.models.attention.tiling import Kind, Part, Tiling, Windows, tiling
 PIECE_BYTES = 16 << 20
 
 
+# What is written through views of views, a compiler cannot follow.
+@torch.compiler.disable
 def attend(
     q: Tensor,
     k: Tensor,
@@ -35,42 +37,99 @@ def attend(
     return _TiledAttention.apply(q, k, v, rpb, kernel_size, dilation, scale)
 
 
+@torch.compiler.disable
+def attend_groups(
+    qkv: Tensor,
+    rpbs: Sequence[Tensor] | Sequence[None],
+    heads: Sequence[int],
+    kernel_sizes: Sequence[int],
+    dilations: Sequence[int],
+    scale: float,
+) -> Tensor:
+    """All head groups of a level at once: qkv (3, batch, heads, height, width, head_dim), in the
+    order of the groups → (batch, heads, height, width, head_dim).
+
+    Each group writes its part of one output, and of one gradient of qkv: nothing is put together.
+    """
+    return _TiledGroups.apply(
+        qkv, tuple(heads), tuple(kernel_sizes), tuple(dilations), scale, *rpbs
+    )
+
+
 class _TiledAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q, k, v, rpb, kernel_size, dilation, scale):
         ctx.save_for_backward(q, k, v, rpb)
         ctx.arguments = kernel_size, dilation, scale
-        parts, table = _tiling(q, kernel_size, dilation)
-        bias = _bias(rpb, table, kernel_size, q)
         out = _empty_like(q)
-        for part in parts:
-            views = [_by_class(x, part, dilation) for x in (q, k, v, out)]
-            for piece in _class_pieces(part, views[0]):
-                _forward(part.kinds, *(x[piece] for x in views), bias[piece[-1]], scale)
+        _attend(q, k, v, out, rpb, kernel_size, dilation, scale)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
         q, k, v, rpb = ctx.saved_tensors
-        kernel_size, dilation, scale = ctx.arguments
-        parts, table = _tiling(q, kernel_size, dilation)
-        bias = _bias(rpb, table, kernel_size, q)
-        dbias = torch.zeros_like(bias) if ctx.needs_input_grad[3] else None
-        dq, dk, dv = _empty_like(q), _empty_like(k), _empty_like(v)
-        for part in parts:
-            views = [_by_class(x, part, dilation) for x in (grad, q, k, v, dq, dk, dv)]
-            for piece in _class_pieces(part, views[0]):
-                heads = piece[-1]
-                _backward(
-                    part.kinds,
-                    *(x[piece] for x in views),
-                    bias[heads],
-                    None if dbias is None else dbias[heads],
-                    scale,
-                )
-        drpb = None if dbias is None else _rpb_gradient(dbias, table, rpb)
-        return dq, dk, dv, drpb, None, None, None
+        gradients = [_empty_like(x) for x in (q, k, v)]
+        needed = ctx.needs_input_grad[3]
+        drpb = _differentiate(grad, q, k, v, *gradients, rpb, *ctx.arguments, needed)
+        return *gradients, drpb, None, None, None
+
+
+class _TiledGroups(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, qkv, heads, kernel_sizes, dilations, scale, *rpbs):
+        ctx.save_for_backward(qkv, *rpbs)
+        ctx.arguments = heads, kernel_sizes, dilations, scale
+        out = _empty_like(qkv[0])
+        parts = zip(qkv.split(heads, 2), out.split(heads, 1), rpbs, strict=True)
+        for (part, target, rpb), *geometry in zip(parts, kernel_sizes, dilations, strict=True):
+            _attend(*part, target, rpb, *geometry, scale)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        qkv, *rpbs = ctx.saved_tensors
+        heads, kernel_sizes, dilations, scale = ctx.arguments
+        needed = ctx.needs_input_grad[5:]
+        dqkv = _empty_like(qkv)
+        parts = zip(grad.split(heads, 1), qkv.split(heads, 2), dqkv.split(heads, 2), strict=True)
+        drpbs = [
+            _differentiate(dout, *part, *gradients, rpb, kernel_size, dilation, scale, need)
+            for (dout, part, gradients), rpb, kernel_size, dilation, need in zip(
+                parts, rpbs, kernel_sizes, dilations, needed, strict=True
+            )
+        ]
+        return dqkv, None, None, None, None, *drpbs
+
+
+def _attend(q, k, v, out, rpb, kernel_size, dilation, scale):
+    """Write the output of one group."""
+    parts, table = _tiling(q, kernel_size, dilation)
+    bias = _bias(rpb, table, kernel_size, q)
+    for part in parts:
+        views = [_by_class(x, part, dilation) for x in (q, k, v, out)]
+        for piece in _class_pieces(part, views[0]):
+            _forward(part.kinds, *(x[piece] for x in views), bias[piece[-1]], scale)
+
+
+def _differentiate(grad, q, k, v, dq, dk, dv, rpb, kernel_size, dilation, scale, needed):
+    """Write dq, dk and dv of one group, and return drpb if it is `needed`."""
+    parts, table = _tiling(q, kernel_size, dilation)
+    bias = _bias(rpb, table, kernel_size, q)
+    dbias = torch.zeros_like(bias) if needed else None
+    for part in parts:
+        views = [_by_class(x, part, dilation) for x in (grad, q, k, v, dq, dk, dv)]
+        for piece in _class_pieces(part, views[0]):
+            heads = piece[-1]
+            _backward(
+                part.kinds,
+                *(x[piece] for x in views),
+                bias[heads],
+                None if dbias is None else dbias[heads],
+                scale,
+            )
+    return None if dbias is None else _rpb_gradient(dbias, table, rpb)
 
 
 def _forward(kinds, q, k, v, out, bias, scale):
@@ -165,8 +224,9 @@ def _tile_shape(kind: Kind) -> tuple[int, int]:
 
 def _empty_like(x: Tensor) -> Tensor:
     """Of the same shape, with heads and channels of a pixel together: as linear layers want it."""
-    batch, heads, height, width, channels = x.shape
-    return x.new_empty(batch, height, width, heads, channels).permute(0, 3, 1, 2, 4)
+    *parts, batch, heads, height, width, channels = x.shape
+    pixels = x.new_empty(batch, height, width, *parts, heads, channels)
+    return pixels.movedim((0, 1, 2), (-5, -3, -2))
 
 
 def _windows(x: Tensor, dim: int, windows: Windows) -> Tensor:

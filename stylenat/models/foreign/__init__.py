@@ -1,4 +1,7 @@
-"""Checkpoints of the reference implementation: read without running them, and written for it."""
+"""Checkpoints of the reference implementation: read without running them, and written for it.
+
+StyleSwin's, which it grew from, are read as well.
+"""
 
 from stylenat.models.foreign.inference import infer_config
 from stylenat.models.foreign.loading import generator_from

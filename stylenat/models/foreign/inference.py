@@ -1,13 +1,16 @@
-"""Which model a state dict of the reference belongs to."""
+"""Which model a state dict of the reference, or of StyleSwin, belongs to."""
 
+import math
 import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
 from stylenat.config import ModelConfig
 from stylenat.models.foreign.layouts import TABLE, is_published
+from stylenat.models.foreign.styleswin import is_styleswin
 
 # What neither the tensors nor, in the published files, the arguments tell.
 PUBLISHED_DILATIONS = ((1,), (1,), (1, 2), (1, 4), (1, 8), (1, 16), (1, 32), (1, 64), (1, 128))
@@ -17,10 +20,11 @@ PUBLISHED_MULTIPLIER = 2
 FULL_ATTENTION_KERNELS = (3,)  # listed for the 4² level, not used
 
 Shape = tuple[int, ...]
+Levels = list[tuple[int, ...]]
 
 
 def infer_config(tensors: dict[str, Tensor], settings: dict[str, Any]) -> ModelConfig:
-    """The model behind a state dict of either layout.
+    """The model behind a state dict of either layout, or of StyleSwin's.
 
     Sizes, heads and kernels follow from shapes; dilations, the mapping network's depth and its
     learning-rate multiplier from ``settings`` (the checkpoint's arguments, the reference's names)
@@ -33,16 +37,13 @@ def infer_config(tensors: dict[str, Tensor], settings: dict[str, Any]) -> ModelC
     sides = [4 << level for level in levels]
     widths = [_common(shapes, rf"layers.{level}.blocks.+(proj|fc2).+", 0) for level in levels]
     hidden = _common(shapes, r"layers.0.blocks.+fc1.+", 0)
-    heads = [_common(shapes, r"layers.0.blocks.+attn.rpb", 0)]
-    dilations = settings.get("dilations") or PUBLISHED_DILATIONS[: len(levels)]
-    kernels = [FULL_ATTENTION_KERNELS]
-    for level in levels[1:]:
-        tables = _tables(shapes, level)
-        heads.append(sum(table[0] for table in tables))
-        sizes = [(table[1] + 1) // 2 for table in tables]
-        # Equal kernels are one entry, unless they alone say how many groups there are.
-        groups = 2 if is_published(shapes) else len(dilations[level])
-        kernels.append(sizes[:1] if len(set(sizes)) == 1 and len(sizes) == groups else sizes)
+    styleswin = is_styleswin(shapes)
+    if styleswin:
+        dilations = ((1,),) * len(levels)
+        heads, kernels = _windows(shapes, levels)
+    else:
+        dilations = settings.get("dilations") or PUBLISHED_DILATIONS[: len(levels)]
+        heads, kernels = _neighbourhoods(shapes, levels, dilations)
     return ModelConfig(
         image_size=sides[-1],
         channel_max=max(widths),
@@ -55,7 +56,31 @@ def infer_config(tensors: dict[str, Tensor], settings: dict[str, Any]) -> ModelC
         mlp_ratio=hidden / widths[0],
         kernels=kernels,
         dilations=dilations,
+        block="windows" if styleswin else "hydra",
     )
+
+
+def _windows(shapes: dict[str, Shape], levels: range) -> tuple[list[int], Levels]:
+    """Heads and sides of the windows, by level."""
+    tables = [rf"layers.{level}.blocks.+relative_position_bias_table" for level in levels]
+    sides = [math.isqrt(_common(shapes, table, 0)) // 2 + 1 for table in tables]
+    return [2 * _common(shapes, table, 1) for table in tables], [(side,) for side in sides]
+
+
+def _neighbourhoods(
+    shapes: dict[str, Shape], levels: range, dilations: Sequence[Sequence[int]]
+) -> tuple[list[int], Levels]:
+    """Heads and kernel sizes by level."""
+    heads = [_common(shapes, r"layers.0.blocks.+attn.rpb", 0)]
+    kernels = [FULL_ATTENTION_KERNELS]
+    for level in levels[1:]:
+        tables = _tables(shapes, level)
+        heads.append(sum(table[0] for table in tables))
+        sizes = tuple((table[1] + 1) // 2 for table in tables)
+        # Equal kernels are one entry, unless they alone say how many groups there are.
+        groups = 2 if is_published(shapes) else len(dilations[level])
+        kernels.append(sizes[:1] if len(set(sizes)) == 1 and len(sizes) == groups else sizes)
+    return heads, kernels
 
 
 def _numbers(shapes: dict[str, Shape], name: str) -> list[int]:

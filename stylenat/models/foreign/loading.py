@@ -1,6 +1,6 @@
-"""From a checkpoint of the reference to our generator, every tensor checked."""
+"""From a checkpoint of the reference, or of StyleSwin, to our generator, every tensor checked."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import torch
@@ -11,11 +11,12 @@ from stylenat.errors import UserError
 from stylenat.models.foreign.inference import infer_config
 from stylenat.models.foreign.layouts import from_published, is_published, to_published
 from stylenat.models.foreign.reading import Checkpoint
+from stylenat.models.foreign.styleswin import from_styleswin, is_styleswin, to_styleswin
 from stylenat.models.generator import Generator
 
 # The reference registers this buffer without writing to it, so it holds whatever was there.
 _UNINITIALISED = "_float_tensor"
-_COMPUTED = ("relative_position_index", ".kernel")
+_COMPUTED = ("relative_position_index", "attn_mask2", ".kernel")
 _LISTED = 20  # of each kind of misfit in an error
 
 
@@ -36,20 +37,39 @@ def generator_from(
     where = f"{checkpoint.path}, network {network}"
     generator = Generator(config or _inferred(tensors, checkpoint.settings, where))
     own = generator.state_dict()
-    published = is_published(tensors)
-    misfits = list(_misfits(tensors, to_published(own) if published else own))
+    if is_styleswin(tensors) and set(generator.config.block) != {"windows"}:
+        raise UserError(
+            f"{where}, is StyleSwin's, but the experiment's model.block is "
+            f"{', '.join(generator.config.block)}; it has to be windows."
+        )
+    misfits = list(_misfits(tensors, _as_in(tensors, own)))
     if misfits:
         model = "the experiment's model" if config else "the model that its tensors describe"
         raise UserError(f"{where}, does not fit {model}: {'; '.join(misfits)}.")
-    generator.load_state_dict(from_published(tensors, own) if published else tensors)
+    generator.load_state_dict(_as_ours(tensors, own))
     return generator
+
+
+def _as_in(tensors: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Our tensors in the layout of the others."""
+    if is_styleswin(tensors):
+        return to_styleswin(own)
+    return to_published(own) if is_published(tensors) else own
+
+
+def _as_ours(tensors: dict[str, Tensor], keys: Collection[str]) -> dict[str, Tensor]:
+    if is_styleswin(tensors):
+        return from_styleswin(tensors, keys)
+    return from_published(tensors, keys) if is_published(tensors) else tensors
 
 
 def _inferred(tensors: dict[str, Tensor], settings: dict[str, Any], where: str) -> ModelConfig:
     try:
         return infer_config(tensors, settings)
     except KeyError as error:
-        raise UserError(f"{where}, is not a generator of StyleNAT: it lacks {error}.") from error
+        raise UserError(
+            f"{where}, is not a generator of StyleNAT or StyleSwin: it lacks {error}."
+        ) from error
     except (ArithmeticError, IndexError, TypeError, ValueError) as error:
         raise UserError(
             f"{where}: its tensors and arguments make no model ({error}); state the model with "

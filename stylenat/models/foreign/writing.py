@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from stylenat.config import ModelConfig
+from stylenat.errors import UserError
 from stylenat.records import atomic
 
 # The reference's width table is fixed but for a multiplier.
@@ -22,8 +23,19 @@ def write_checkpoint(
 ) -> None:
     """Write state dicts (``g``, ``d``, ``g_ema``) and those of Adam (``g_optim``, ``d_optim``).
 
-    All containers are plain, so the file loads with ``weights_only=True``, too.
+    All containers are plain, so the file loads with ``weights_only=True``, too. Raises
+    :class:`UserError` for a generator that the reference cannot build.
     """
+    if config.block[0] != "full" or set(config.block[1:]) != {"hydra"}:
+        raise UserError(
+            f"{path}: the reference has no model whose blocks are {', '.join(config.block)}; "
+            "only `block: hydra` can be written for it."
+        )
+    if not config.relative_position_bias:
+        raise UserError(
+            f"{path}: the reference has no model without relative position bias, so this one "
+            "cannot be written for it."
+        )
     rates = {key: state["param_groups"][0]["lr"] for key, state in optimizers.items()}
     content = {
         "args": {"runs": {"size": config.image_size, "generator": _settings(config)}},

@@ -1,0 +1,267 @@
+"""Neighbourhood attention on a GPU: the kernels of `triton_kernels` as PyTorch operators.
+
+All head groups of a level share one launch; inputs are read in the layout of the linear layer
+before them, and the output is written in that of the one after it. The backward pass saves inputs,
+output and one number per query and head, and recomputes the attention weights; it has no derivative
+of its own. No kernel adds atomically, so results are reproducible bit for bit.
+
+Products of float32 follow `torch.set_float32_matmul_precision`: TF32 unless it is "highest". The
+softmax and all sums are float32 whatever the inputs.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from stylenat.models.attention import triton_kernels
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+MAX_HEAD_DIM = 128
+
+# Side of a tile of queries or keys, and how many pixels of its box are taken at a time: small enough
+# for several programs to share a multiprocessor, which hides the latency of loads better here, where
+# loops are short, than prefetching would.
+TILE = 8
+BLOCK = 32
+# Rows of partial sums of the bias gradient per head: enough programs to fill a large GPU.
+PARTIAL_SUMS = 512
+
+
+def limitation(q: Tensor, biased: bool) -> str | None:
+    """What keeps this backend from serving these inputs; None if nothing does."""
+    if q.dtype not in DTYPES:
+        return f"computes in float32, bfloat16 and float16, not in {q.dtype}"
+    if q.shape[-1] > MAX_HEAD_DIM:
+        return f"takes heads of at most {MAX_HEAD_DIM} channels, not {q.shape[-1]}"
+    return None
+
+
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    rpb: Tensor | None,
+    kernel_size: int,
+    dilation: int,
+    scale: float,
+) -> Tensor:
+    """Shapes and meaning as in `neighborhood_attention`, which checks them."""
+    bias = None if rpb is None else rpb.flatten()
+    return _attention([q, k, v], bias, [q.shape[1]], [kernel_size], [dilation], scale)[0]
+
+
+def attend_groups(
+    qkv: Tensor,
+    rpbs: Sequence[Tensor] | Sequence[None],
+    heads: list[int],
+    kernel_sizes: list[int],
+    dilations: list[int],
+    scale: float,
+) -> Tensor:
+    """All groups of `hydra_attention` at once, of a qkv (3, batch, heads, height, width, D)."""
+    bias = None if rpbs[0] is None else torch.cat([rpb.flatten() for rpb in rpbs])
+    return _attention([qkv], bias, heads, kernel_sizes, dilations, scale)[0]
+
+
+# In the operators, `inputs` is [q, k, v] or, for their gradients to be one tensor as well, all three
+# stacked; `bias` holds the groups' tables one after the other.
+
+
+@torch.library.custom_op("stylenat::neighborhood_attention", mutates_args=())
+def _attention(
+    inputs: list[Tensor],
+    bias: Tensor | None,
+    heads: list[int],
+    kernel_sizes: list[int],
+    dilations: list[int],
+    scale: float,
+) -> tuple[Tensor, Tensor]:
+    """The output, and of every query log2 of its softmax's denominator."""
+    q, k, v = _queries_keys_values(inputs)
+    out, lse = _empty_outputs(inputs, bias, heads, kernel_sizes, dilations, scale)
+    groups = _groups(tuple(heads), tuple(kernel_sizes), tuple(dilations), q.device)
+    with torch.cuda.device_of(q):
+        triton_kernels.forward[(q.shape[0] * q.shape[1] * _tiles(q, dilations),)](
+            q, k, v, _log2(bias), groups, out, lse,
+            *_sizes(q, dilations), *q.stride()[:4], scale,
+            BIASED=bias is not None, **_options(q),
+        )  # fmt: skip
+    return out, lse
+
+
+@torch.library.custom_op("stylenat::neighborhood_attention_backward", mutates_args=())
+def _gradients(
+    grad: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    inputs: list[Tensor],
+    bias: Tensor | None,
+    heads: list[int],
+    kernel_sizes: list[int],
+    dilations: list[int],
+    scale: float,
+) -> tuple[Tensor, Tensor]:
+    """The gradients of q, k and v, stacked, and of every query grad·out."""
+    q, k, v = _queries_keys_values(inputs)
+    grad, out = _pixel_by_pixel(grad), _pixel_by_pixel(out)
+    dqkv, delta = _empty_gradients(
+        grad, out, lse, inputs, bias, heads, kernel_sizes, dilations, scale
+    )
+    dq, dk, dv = dqkv.unbind()
+    bias = _log2(bias)
+    groups = _groups(tuple(heads), tuple(kernel_sizes), tuple(dilations), q.device)
+    grid = (q.shape[0] * q.shape[1] * _tiles(q, dilations),)
+    sizes = (*_sizes(q, dilations), *q.stride()[:4], *dq.stride()[:4], scale)
+    options = {"BIASED": bias is not None, **_options(q)}
+    with torch.cuda.device_of(q):
+        triton_kernels.backward_queries[grid](
+            q, k, v, bias, groups, out, lse, grad, dq, delta, *sizes, **options
+        )
+        triton_kernels.backward_keys[grid](
+            q, k, v, bias, groups, lse, delta, grad, dk, dv, *sizes, **options
+        )
+    return dqkv, delta
+
+
+@torch.library.custom_op("stylenat::neighborhood_attention_backward_bias", mutates_args=())
+def _bias_gradient(
+    grad: Tensor,
+    delta: Tensor,
+    lse: Tensor,
+    inputs: list[Tensor],
+    bias: Tensor,
+    heads: list[int],
+    kernel_sizes: list[int],
+    dilations: list[int],
+    scale: float,
+) -> Tensor:
+    """The gradient of bias."""
+    q, k, v = _queries_keys_values(inputs)
+    batch, all_heads, height, width, _ = q.shape
+    options = _options(q)
+    # The largest box of keys that a tile has, in blocks.
+    blocks = max(
+        math.prod(min(TILE + kernel_size - 1, -(-side // dilation)) for side in (height, width))
+        for kernel_size, dilation in zip(kernel_sizes, dilations, strict=True)
+    )
+    blocks = -(-blocks // options["BLOCK"])
+    pieces = blocks * _tiles(q, dilations)
+    # As many images are summed at once as leaves work for all programs.
+    images = -(-batch // min(batch, -(-PARTIAL_SUMS // pieces)))
+    work = pieces * -(-batch // images)
+    partial = bias.new_zeros(min(work, PARTIAL_SUMS), len(bias), dtype=torch.float32)
+    groups = _groups(tuple(heads), tuple(kernel_sizes), tuple(dilations), q.device)
+    with torch.cuda.device_of(q):
+        triton_kernels.backward_bias[(all_heads * len(partial),)](
+            q, k, v, _log2(bias), groups, lse, delta, _pixel_by_pixel(grad), partial,
+            batch, images, *_sizes(q, dilations), *q.stride()[:4],
+            blocks, work, len(bias), scale, OFFSETS=64, **options,
+        )  # fmt: skip
+    return partial.sum(0).to(bias.dtype)
+
+
+@_attention.register_fake
+def _empty_outputs(inputs, bias, heads, kernel_sizes, dilations, scale):
+    batch, all_heads, height, width, channels = inputs[0].shape[-5:]
+    out = inputs[0].new_empty(batch, height, width, all_heads, channels).permute(0, 3, 1, 2, 4)
+    slots = max(d * d * -(-height // d) * -(-width // d) for d in dilations)
+    return out, inputs[0].new_empty(batch, all_heads, slots, dtype=torch.float32)
+
+
+@_gradients.register_fake
+def _empty_gradients(grad, out, lse, inputs, bias, heads, kernel_sizes, dilations, scale):
+    batch, all_heads, height, width, channels = inputs[0].shape[-5:]
+    dqkv = inputs[0].new_empty(batch, height, width, 3, all_heads, channels)
+    return dqkv.permute(3, 0, 4, 1, 2, 5), torch.empty_like(lse)
+
+
+@_bias_gradient.register_fake
+def _empty_bias_gradient(grad, delta, lse, inputs, bias, heads, kernel_sizes, dilations, scale):
+    return torch.empty_like(bias)
+
+
+def _save(ctx, inputs, output):
+    tensors, bias, *ctx.arguments = inputs
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(bias, *output, *tensors)
+
+
+def _backward(ctx, grad, _):
+    bias, out, lse, *inputs = ctx.saved_tensors
+    dqkv, delta = _gradients(grad, out, lse, inputs, bias, *ctx.arguments)
+    dbias = None
+    if ctx.needs_input_grad[1]:
+        dbias = _bias_gradient(grad, delta, lse, inputs, bias, *ctx.arguments)
+    return [dqkv] if len(inputs) == 1 else list(dqkv.unbind()), dbias, None, None, None, None
+
+
+_attention.register_autograd(_backward, setup_context=_save)
+
+
+def _queries_keys_values(inputs: list[Tensor]) -> tuple[Tensor, ...]:
+    """q, k and v of the same strides, channels contiguous; copies only where they are not so."""
+    tensors = inputs[0].unbind() if len(inputs) == 1 else inputs
+    strides = {x.stride() for x in tensors}
+    if len(strides) > 1 or tensors[0].stride(-1) != 1:
+        tensors = [_pixel_by_pixel(x) for x in tensors]
+    return tuple(tensors)
+
+
+def _pixel_by_pixel(x: Tensor) -> Tensor:
+    """With heads and channels of a pixel together, as linear layers want it."""
+    return x.permute(0, 2, 3, 1, 4).contiguous().permute(0, 3, 1, 2, 4)
+
+
+def _log2(bias: Tensor | None) -> Tensor | None:
+    return None if bias is None else bias.float() * math.log2(math.e)
+
+
+@lru_cache(maxsize=64)
+def _groups(
+    heads: tuple[int, ...],
+    kernel_sizes: tuple[int, ...],
+    dilations: tuple[int, ...],
+    device: torch.device,
+) -> Tensor:
+    """For every head its kernel size, its dilation and where its table begins."""
+    lines, entry = [], 0
+    for count, kernel_size, dilation in zip(heads, kernel_sizes, dilations, strict=True):
+        for _ in range(count):
+            lines.append((kernel_size, dilation, entry))
+            entry += (2 * kernel_size - 1) ** 2
+    return torch.tensor(lines, dtype=torch.int32, device=device)
+
+
+def _tiles(q: Tensor, dilations: list[int]) -> int:
+    """Tiles of one head of one image, where it has the most."""
+    height, width = q.shape[2:4]
+    return max(
+        d * d * math.prod(-(-side // (d * TILE)) for side in (height, width)) for d in dilations
+    )
+
+
+def _sizes(q: Tensor, dilations: list[int]) -> tuple[int, ...]:
+    """heads, tiles, height, width and slots of the kernels."""
+    _, heads, height, width, _ = q.shape
+    slots = max(d * d * -(-height // d) * -(-width // d) for d in dilations)
+    return heads, _tiles(q, dilations), height, width, slots
+
+
+def _options(q: Tensor) -> dict:
+    """Compile-time arguments."""
+    head_dim = q.shape[-1]
+    exact = torch.get_float32_matmul_precision() == "highest"
+    width = head_dim * q.element_size()  # of a pixel, in bytes
+    return {
+        "HEAD_DIM": head_dim,
+        "ALIGN": math.gcd(*q.stride()[:4], head_dim, 16),
+        # Three products of TF32 numbers are as exact as one of float32, and run on tensor cores.
+        "PRECISION": "tf32x3" if exact else "tf32",
+        "TILE": TILE,
+        "BLOCK": BLOCK if width <= 256 else BLOCK // 2,
+        "num_warps": 4 if width <= 128 else 8,
+        "num_stages": 1,
+    }

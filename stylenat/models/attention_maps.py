@@ -1,0 +1,91 @@
+"""What a generator attends to, read off its layers while it makes an image."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stylenat.config import HeadGroup
+from stylenat.models.generator import Generator, HydraAttention
+from stylenat.neighbourhood import axis_windows
+
+
+@dataclass(frozen=True)
+class BlockAttention:
+    """Queries, keys and values of one block, (heads, side, side, head_dim) in float64.
+
+    Queries are scaled already; heads are in the order of ``groups``.
+    """
+
+    level: int
+    block: int
+    groups: tuple[HeadGroup, ...]
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    rpb: tuple[Tensor | None, ...]  # of each group, (heads, 2k - 1, 2k - 1); None without bias
+
+    @property
+    def side(self) -> int:
+        return self.q.shape[1]
+
+
+@torch.inference_mode()
+def record_attention(generator: Generator, w: Tensor) -> tuple[Tensor, list[BlockAttention]]:
+    """The image (1, 3, S, S) of w (1, style_dim), and what each neighbourhood attention computed.
+
+    Layers are hooked, not changed.
+    """
+    layers = {
+        (level, block): style_block.attn
+        for level, stage in enumerate(generator.layers)
+        for block, style_block in enumerate(stage.blocks)
+        if isinstance(style_block.attn, HydraAttention)
+    }
+    projected: dict[tuple[int, int], Tensor] = {}
+    with ExitStack() as hooks:
+        for place, layer in layers.items():
+
+            def keep(_module, _inputs, output, place=place) -> None:
+                projected[place] = output[0].double().cpu()
+
+            hooks.enter_context(layer.qkv.register_forward_hook(keep))
+        image = generator.synthesis(w)
+    return image, [_split(place, layers[place], projected[place]) for place in sorted(projected)]
+
+
+def _split(place: tuple[int, int], layer: HydraAttention, projected: Tensor) -> BlockAttention:
+    """Linear output (side, side, 3 * heads * head_dim), ordered (3, heads, head_dim)."""
+    groups = tuple(layer.groups)
+    heads = sum(group.heads for group in groups)
+    side = int(projected[..., 0].numel() ** 0.5)
+    q, k, v = projected.reshape(side, side, 3, heads, -1).permute(2, 3, 0, 1, 4)
+    rpb = tuple(None if table is None else table.double().cpu() for table in layer.rpb)
+    return BlockAttention(*place, groups, q * q.shape[-1] ** -0.5, k, v, rpb)
+
+
+def mean_query_maps(block: BlockAttention) -> Tensor:
+    """Logits (heads, side, side) of every key against the mean query: the map of the reference's
+    visualisation, without position bias or softmax, blind to kernel and dilation."""
+    return torch.einsum("hd,hyxd->hyx", block.q.mean((1, 2)), block.k)
+
+
+def neighbourhood_weights(block: BlockAttention, y: int, x: int) -> Tensor:
+    """The attention weights (heads, side, side) of the query at (y, x) at the pixels they belong
+    to: a softmax over its neighbourhood, zero outside it."""
+    maps = torch.zeros(block.q.shape[:3], dtype=torch.float64)
+    start = 0
+    for group, rpb in zip(block.groups, block.rpb, strict=True):
+        windows, offsets = axis_windows(block.side, group.kernel_size, group.dilation)
+        rows, columns = torch.tensor(windows[y])[:, None], torch.tensor(windows[x])
+        heads = slice(start, start + group.heads)
+        logits = torch.einsum(
+            "hd,hijd->hij", block.q[heads, y, x], block.k[heads][:, rows, columns]
+        )
+        if rpb is not None:
+            down, right = (torch.tensor(offsets[p]) + group.kernel_size - 1 for p in (y, x))
+            logits = logits + rpb[:, down[:, None], right]
+        maps[heads, rows, columns] = logits.flatten(1).softmax(1).view_as(logits)
+        start += group.heads
+    return maps
