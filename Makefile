@@ -34,6 +34,6 @@ $(VENV)/installed: pyproject.toml envs/constraints.txt
 	@touch $@
 
 # What the report shows is known only after a run, so `demo` asks for it in a second make.
-results/report.html: $(wildcard results/*.csv results/figures/*.svg results/*/training.svg results/*/grids/*.png)
+results/report.html: $(wildcard results/*.csv results/*/*.svg results/*/*/*.png results/*/*/*.gif)
 	@snakemake --report $@
 	@echo "The report: $@"

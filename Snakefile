@@ -24,6 +24,7 @@ rule all:
         rules.figures.output,
         tables(config["run"]),
         grids(config["run"]),
+        pictures(config["run"]),
         curves(config["run"]),
 
 

@@ -20,7 +20,7 @@ from stylenat.errors import ConfigError
 Key = list[str | int]  # the parts of a dotted key
 
 # These lie beside the experiments' own folders in results/.
-RESERVED = frozenset({"benchmarks", "data", "figures", "logs", "weights"})
+RESERVED = frozenset({"benchmarks", "comparison", "data", "figures", "logs", "weights"})
 
 # JSON counts 16.0 as an integer; Python's range() does not.
 _Validator = validators.extend(
@@ -39,8 +39,11 @@ class Experiment:
     device: str  # "gpu" or "any"
     iterations: int
     segment: int
-    protocols: tuple[str, ...]
+    protocols: tuple[str, ...]  # of every snapshot …
+    final_protocols: tuple[str, ...]  # … and these of the last one alone
+    repeats: int  # sampling sets of the last snapshot
     grid: int
+    curated: tuple[int, ...]  # seeds
     throughput_batch_sizes: tuple[int, ...]
     tracking: dict[str, Any]  # TensorBoard and Weights & Biases
     checkpoint: dict[str, Any] | None  # published weights instead of training
@@ -61,8 +64,10 @@ def resolve(config: dict[str, Any], schemas: Path) -> dict[str, Experiment]:
     Raises :class:`ConfigError`.
     """
     _validate(config, schemas / "config.schema.yaml")
-    for index, name in enumerate(config["run"]):
-        _known(f"run[{index}]", "experiment", name, config["experiments"])
+    lists = {"run": config["run"], "comparison.experiments": config["comparison"]["experiments"]}
+    for key, names in lists.items():
+        for index, name in enumerate(names):
+            _known(f"{key}[{index}]", "experiment", name, config["experiments"])
     for name, protocol in config["protocols"].items():
         key = f"protocols.{name}.extractor"
         _known(key, "feature network", protocol["extractor"], config["weights"])
@@ -94,8 +99,10 @@ def _experiment(
 
     dataset = merged["dataset"]
     _known(f"{key}.dataset", "data set", dataset, config["datasets"])
-    for index, protocol in enumerate(merged["evaluation"]["protocols"]):
-        _known(f"{key}.evaluation.protocols[{index}]", "protocol", protocol, config["protocols"])
+    for which in ("protocols", "final_protocols"):
+        for index, protocol in enumerate(merged["evaluation"][which]):
+            where = f"{key}.evaluation.{which}[{index}]"
+            _known(where, "protocol", protocol, config["protocols"])
     size, resolution = merged["model"]["image_size"], config["datasets"][dataset]["resolution"]
     if size != resolution:
         raise ConfigError(
@@ -125,7 +132,10 @@ def _experiment(
         iterations=run["iterations"],
         segment=run["segment"],
         protocols=tuple(merged["evaluation"]["protocols"]),
+        final_protocols=tuple(merged["evaluation"]["final_protocols"]),
+        repeats=merged["evaluation"]["repeats"],
         grid=merged["evaluation"]["grid"],
+        curated=tuple(merged["evaluation"]["curated"]),
         throughput_batch_sizes=tuple(merged["evaluation"]["throughput_batch_sizes"]),
         tracking=merged["tracking"],
         checkpoint=checkpoint,

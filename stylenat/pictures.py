@@ -1,6 +1,7 @@
-"""Several samples side by side in one PNG."""
+"""Several samples in one file: side by side as PNG, one after the other as GIF."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +11,28 @@ from PIL.PngImagePlugin import PngInfo
 from stylenat.records import atomic
 
 LEGIBLE = 128  # pixels; smaller images are enlarged towards it
+LARGEST = 256  # pixels; larger images are shrunk to it: the file of one image is that of `sample`
 MARGIN = 2  # pixels between images and around them
 BACKGROUND = 255
 
 
-def tile(pictures: np.ndarray) -> np.ndarray:
-    """uint8 (n, S, S, 3) → uint8 (H, W, 3): rows of ⌈√n⌉ images, in reading order."""
-    factor = max(1, LEGIBLE // pictures.shape[1])
-    pictures = pictures.repeat(factor, axis=1).repeat(factor, axis=2)
+def fit(pictures: np.ndarray) -> np.ndarray:
+    """uint8 (…, S, S, 3) → (…, C, C, 3) of a legible side: every pixel repeated a whole number of
+    times, or whole blocks of pixels averaged."""
+    *shape, side, _, _ = pictures.shape
+    if side > LARGEST:
+        factor = side // LARGEST
+        blocks = pictures.reshape(*shape, LARGEST, factor, LARGEST, factor, 3)
+        return (blocks.mean((-4, -2)) + 0.5).astype(np.uint8)
+    factor = max(1, LEGIBLE // side)
+    return pictures.repeat(factor, axis=-3).repeat(factor, axis=-2)
+
+
+def tile(pictures: np.ndarray, columns: int | None = None) -> np.ndarray:
+    """uint8 (n, S, S, 3) → uint8 (H, W, 3): rows of ``columns`` (⌈√n⌉) images, in reading order."""
+    pictures = fit(pictures)
     count, side = pictures.shape[:2]
-    columns = math.ceil(math.sqrt(count))
+    columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     pitch = side + MARGIN
     grid = np.full((MARGIN + rows * pitch, MARGIN + columns * pitch, 3), BACKGROUND, np.uint8)
@@ -37,3 +50,21 @@ def save_grid(path: Path, pictures: np.ndarray, seeds: str, truncation: float | 
     text.add_text("truncation", str(truncation))
     with atomic(path) as temporary:
         Image.fromarray(tile(pictures)).save(temporary, "PNG", pnginfo=text)
+
+
+def save_animation(
+    path: Path, frames: Sequence[np.ndarray], milliseconds: int, comment: str
+) -> None:
+    """Write uint8 (H, W, 3) frames as a GIF that loops for ever; 256 colours a frame."""
+    # Dithering would put noise on flat regions that flickers from frame to frame.
+    first, *others = (Image.fromarray(f).quantize(dither=Image.Dither.NONE) for f in frames)
+    with atomic(path) as temporary:
+        first.save(
+            temporary,
+            "GIF",
+            save_all=True,
+            append_images=others,
+            duration=milliseconds,
+            loop=0,
+            comment=comment.encode(),
+        )

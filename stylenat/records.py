@@ -6,7 +6,7 @@ No torch here, so that tables and figures start in a moment.
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -77,11 +77,16 @@ def write_npz(path: str | Path, arrays: dict[str, np.ndarray], record: dict[str,
         np.savez(file, record=np.array(json.dumps(record)), **arrays)
 
 
-def read_npz(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read what :func:`write_npz` wrote: (arrays, record). Nothing is unpickled."""
+def read_npz(
+    path: str | Path, skip: Collection[str] = ()
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read what :func:`write_npz` wrote, but for the arrays to ``skip``: (arrays, record).
+
+    Nothing is unpickled.
+    """
     try:
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+            arrays = {name: archive[name] for name in archive.files if name not in skip}
         return arrays, json.loads(str(arrays.pop("record")))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; run the step that makes it.") from None

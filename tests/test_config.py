@@ -123,6 +123,11 @@ FFHQ = "experiments.ffhq256"
             None,
             f"{FFHQ}.training.lr_decay_end: needs lr_decay_start",
         ),
+        (
+            "defaults.model.relative_position_bias",
+            "no",
+            "defaults.model.relative_position_bias: 'no' is not of type boolean",
+        ),
         ("defaults.training.seed", -1, "defaults.training.seed: -1 is less than 0"),
         ("defaults.training", {}, "defaults.training.seed: is missing"),
         ("experiments.data", {"dataset": "ffhq256"}, "experiments.data: results/data is needed"),

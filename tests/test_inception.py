@@ -39,6 +39,11 @@ def test_golden_features(inception, golden):
     torch.testing.assert_close(features, expected, rtol=0, atol=1e-4)
 
 
+def test_its_head_is_the_classifier_without_its_bias(inception, tensors):
+    assert inception.head.shape == (1008, inception.dimension)
+    torch.testing.assert_close(inception.head, tensors["fc.weight"])
+
+
 def test_keys_and_shapes_are_those_of_the_published_file(inception):
     assert {key: list(value.shape) for key, value in inception.state_dict().items()} == LAYOUT
 

@@ -18,7 +18,8 @@ from stylenat.presentation.measured import read_measured
 from stylenat.presentation.page import write_page
 from stylenat.presentation.published import Reference, read_published, reference
 from stylenat.presentation.scatter import PARAMETERS, THROUGHPUT, draw_fid_scatter
-from stylenat.presentation.tables import metric_table, throughput_table
+from stylenat.presentation.speeds import throughput_table
+from stylenat.presentation.tables import metric_table
 
 PUBLISHED_CSV = Path(__file__).parents[1] / "config" / "published.csv"
 VERSIONS = {"python": "3.12.0", "torch": "2.6.0"}
@@ -57,43 +58,48 @@ def fid(**changes) -> dict:
     record = {
         "experiment": "ffhq256", "dataset": "ffhq256", "resolution": 256, "kind": "snapshot",
         "step": 400, "images_seen": 6400, "generator_sha256": "9e", "checkpoint": None,
-        "parameters": 48_921_000, "protocol": "fid50k", "table": "fid", "value": 2.31,
+        "parameters": 48_921_000, "protocol": "fid50k", "metric": "fid", "better": "lower",
+        "value": 2.31, "uncertainty": None, "uncertainty_of": None, "seeds": ["0-49999"],
         "n_generated": 50_000, "n_real": 50_000, "extractor": "inception", "weights_sha256": "67",
         "filter": "lanczos", "dataset_sha256": "da", "device": A100, "dtype": "float32",
         "versions": VERSIONS, "commit": "c0ffee",
     }  # fmt: skip
-    return record | changes
+    record |= changes
+    return {"values": [record["value"]]} | record
 
 
 def floor(**changes) -> dict:
     record = fid(kind="floor", step=None, images_seen=None, value=0.8, n_generated=35_000)
     del record["parameters"], record["checkpoint"]
-    return record | {"n_real": 35_000, "generator_sha256": None} | changes
+    record |= {"n_real": 35_000, "generator_sha256": None} | changes
+    return record | {"values": [record["value"]]}
 
 
 def lite0(**changes) -> dict:
-    return fid(
-        experiment="galaxies32", dataset="galaxies32", resolution=32, protocol="fd_lite0",
-        table="fd_lite0", extractor="lite0", filter="none", n_generated=2048, n_real=852,
-        device=CPU, parameters=240_000,
-    ) | changes  # fmt: skip
+    defaults = {
+        "experiment": "galaxies32", "dataset": "galaxies32", "resolution": 32,
+        "protocol": "fd_lite0", "metric": "fd_lite0", "extractor": "lite0", "filter": "none",
+        "n_generated": 2048, "n_real": 852, "device": CPU, "parameters": 240_000,
+    }  # fmt: skip
+    return fid(**(defaults | changes))
 
 
 def speed(**changes) -> dict:
     record = {
-        "experiment": "ffhq256", "step": 0, "protocol": "median", "batch_size": 64,
+        "experiment": "ffhq256", "step": 0, "protocol": "median", "timed": "z to image", "batch_size": 64,
         "images_per_second": 50.0, "images_per_second_q25": 49.0, "images_per_second_q75": 51.0,
-        "warmup": 50, "rounds": 200, "parameters": 48_921_000, "device": A100, "dtype": "float32",
-        "backend": "tiles", "memory_mb": 900.0, "versions": VERSIONS, "commit": "c0ffee",
+        "warmup": 50, "rounds": 200, "parameters": 48_921_000, "flops": 189_371_971_584, "device": A100,
+        "dtype": "float32", "backend": "tiles", "execution": "eager", "memory_mb": 900.0,
+        "versions": VERSIONS, "commit": "c0ffee",
     }  # fmt: skip
     return record | changes
 
 
-def table(*records: dict, published: pd.DataFrame) -> pd.DataFrame:
+def table(*records: dict, published: pd.DataFrame, name: str | None = None) -> pd.DataFrame:
     first = records[0]
     owner = experiment(first["experiment"], first["dataset"], first["resolution"])
     named = {f"{number}.json": record for number, record in enumerate(records)}
-    return metric_table(named, first["table"], owner, published)
+    return metric_table(named, name or first["metric"], owner, published)
 
 
 @pytest.fixture
@@ -103,14 +109,17 @@ def result_tables(tmp_path, published) -> list[Path]:
     cpu = {"experiment": "galaxies32", "device": CPU, "parameters": 240_000}
     frames = {
         "ffhq256_fid": table(fid(value=4.0, step=200), fid(), floor(), published=published),
-        "ffhq256_throughput": throughput_table([speed()], trained, published),
+        "ffhq256_throughput": throughput_table([speed()], [trained], published),
         "galaxies32_fd_lite0": table(
             lite0(value=1600.0, step=0), lite0(value=300.0), lite0(kind="floor", step=None, value=24.0),
             published=published,
         ),
         "galaxies32_throughput": throughput_table(
-            [speed(**cpu, protocol="upstream", batch_size=1), speed(**cpu, batch_size=16)],
-            demo, published,
+            [
+                speed(**cpu, protocol="upstream", batch_size=1), speed(**cpu, batch_size=16),
+                speed(**cpu, timed="w to image", batch_size=16),
+            ],
+            [demo], published,
         ),
     }  # fmt: skip
     for name, frame in frames.items():
@@ -204,13 +213,13 @@ def test_fd_lite0_is_never_compared_with_fid(published):
         (fid(step=800, weights_sha256="00"), "weights_sha256 is '67' in 0.json"),
         (fid(step=800, dataset_sha256="00"), "dataset_sha256 is 'da' in 0.json"),
         (fid(step=800, extractor="lite0"), "1.json: extractor is 'lite0'"),
-        (fid(step=800, table="fd_lite0"), "1.json: table is 'fd_lite0'"),
+        (fid(step=800, metric="fd_lite0"), "1.json: metric is 'fd_lite0'"),
         (fid(step=800, dataset="church256"), "1.json: dataset is 'church256'"),
         (fid(step=800, resolution=1024), "1.json: resolution is 1024"),
         (fid(step=800, experiment="other"), "1.json: experiment is 'other'"),
         (fid(step=800, value=float("nan")), "1.json: value is nan"),
         (fid(value=2.0), "1.json and 0.json are the same measurement"),
-        ({"experiment": "ffhq256"}, "1.json: no dataset, resolution, extractor"),
+        ({"experiment": "ffhq256"}, "1.json: no dataset, resolution, filter"),
     ],
 )
 def test_mismatching_records_are_refused(published, second, message):
@@ -220,7 +229,7 @@ def test_mismatching_records_are_refused(published, second, message):
 
 def test_throughput_says_what_is_comparable(published):
     records = [speed(), speed(batch_size=1), speed(dtype="tf32"), speed(device=CPU)]
-    frame = throughput_table(records, experiment(), published)
+    frame = throughput_table(records, [experiment()], published)
     ours = frame[frame["kind"] == "measured"]
     assert ours["batch_size"].tolist() == [64, 1, 64, 64]
     assert ours["params_m"].tolist() == [48.921] * 4
@@ -233,13 +242,13 @@ def test_throughput_says_what_is_comparable(published):
     assert fused["comparable"] == "yes: same device, dtype and batch size"
     assert (fused["device"], fused["dtype"], fused["batch_size"]) == ("A100", "float32", 64)
     assert fused["images_per_second"] == 45.5
-    elsewhere = throughput_table([speed(device=CPU)], experiment(), published)
+    elsewhere = throughput_table([speed(device=CPU)], [experiment()], published)
     assert not elsewhere["comparable"].str.startswith(("yes", "with")).any()
 
 
 def test_throughput_of_another_experiment_is_refused(published):
     with pytest.raises(UserError, match="experiment is 'other', not 'ffhq256'"):
-        throughput_table([speed(experiment="other")], experiment(), published)
+        throughput_table([speed(experiment="other")], [experiment()], published)
 
 
 def test_a_published_table_that_is_not_one_is_refused(tmp_path):
@@ -253,7 +262,7 @@ def test_a_published_table_that_is_not_one_is_refused(tmp_path):
         read_published(path)
     path.write_text(text.replace('"A100, FP32, batch 64"', "a fast one"))
     with pytest.raises(UserError, match="'a fast one' cannot be read"):
-        throughput_table([speed()], experiment(), read_published(path))
+        throughput_table([speed()], [experiment()], read_published(path))
 
 
 def test_page_shows_every_row_and_escapes(tmp_path, published):
@@ -300,7 +309,7 @@ def test_a_panel_needs_two_methods_or_ours(published, tmp_path):
     """FFHQ-1024's published throughput is StyleNAT's alone."""
     names = {"experiment": "big", "dataset": "ffhq1024", "resolution": 1024}
     table(fid(**names, value=4.17), published=published).to_csv(tmp_path / "f.csv", index=False)
-    throughput_table([speed(experiment="big")], experiment(*names.values()), published).to_csv(
+    throughput_table([speed(experiment="big")], [experiment(*names.values())], published).to_csv(
         tmp_path / "t.csv", index=False
     )
     measured = read_measured([tmp_path / "f.csv", tmp_path / "t.csv"])
@@ -354,7 +363,7 @@ def test_figure_files_from_published_rows_alone(tmp_path):
     for text in (params, throughput):
         assert {"StyleNAT", "StyleSwin", "HiT-L", "StyleGAN-XL"} <= labels_of(text)
     assert {"FFHQ 256²", "FFHQ 1024²", "HDiT-85M", "FID 53.52"} <= labels_of(params)
-    assert {"fused NA kernels", "100 M parameters"} <= labels_of(throughput)
+    assert {"fused NA kernels", "area of a bubble: 50 M parameters"} <= labels_of(throughput)
     first = outputs[0].read_bytes()
     run_step("figures", *command)
     assert outputs[0].read_bytes() == first
@@ -363,7 +372,7 @@ def test_figure_files_from_published_rows_alone(tmp_path):
 def test_tables_step_writes_csv_and_page(tmp_path):
     (tmp_path / "experiment.json").write_text(json.dumps(experiment().to_dict()))
     for name, record in (("400", fid()), ("floor", floor())):
-        (tmp_path / f"{name}.json").write_text(json.dumps(record))
+        (tmp_path / f"{name}.json").write_text(json.dumps([record]))
     run_step(
         "tables", "--table", "fid", "--experiment", tmp_path / "experiment.json",
         "--records", tmp_path / "floor.json", tmp_path / "400.json",
@@ -371,8 +380,8 @@ def test_tables_step_writes_csv_and_page(tmp_path):
     )  # fmt: skip
     first = (tmp_path / "t.csv").read_text().splitlines()[1]
     assert first.startswith(
-        "ffhq256,ffhq256,256,fid,StyleNAT (ours),snapshot,400,6400,fid50k,2.31,50000,50000,"
-        "2.046,0.264,comparable,48.921,inception,67,lanczos,da,9e,"
+        "ffhq256,ffhq256,256,fid,StyleNAT (ours),snapshot,400,6400,last,fid50k,fid,lower,2.31,,2.31,1"
+        ",,,50000,50000,2.046,0.264,comparable,48.921,0-49999,inception,67,lanczos,da,9e,"
     )
     assert "<td" in (tmp_path / "t.html").read_text()
 
@@ -413,7 +422,7 @@ def test_curve_step_shows_the_snapshots_above_the_floor(tmp_path):
         "floor": lite0(kind="floor", step=None, images_seen=None, value=24.0),
     }.items():
         metrics.append(tmp_path / f"{name}.json")
-        metrics[-1].write_text(json.dumps(record))
+        metrics[-1].write_text(json.dumps([record]))
     outputs = [tmp_path / "training.svg", tmp_path / "training.png"]
     run_step("curve", "--records", records, "--metrics", *metrics, "--outputs", *outputs)
     assert {"fd_lite0 of snapshots", "floor", "Losses", "real", "R1"} <= labels_of(

@@ -38,7 +38,21 @@ def test_every_snapshot_is_in_the_table_beside_the_floor(chain):
     floor = [float(row["value"]) for row in table if row["kind"] == "floor"]
     assert list(snapshots) == ["0", "2", "4"]
     assert len(floor) == 1 and 0 < floor[0] < min(snapshots.values())
+    sets = [row["sets"] for row in table if row["kind"] == "snapshot"]
+    assert sets == ["1", "1", "2"] and "last" in table[2]["selection"]
     assert rows(chain / "results/galaxies32_throughput.csv")
+
+
+def test_one_table_holds_every_metric_of_the_last_snapshot(chain):
+    table = rows(chain / "results/galaxies32_metrics.csv")
+    metrics = ("fd", "kid", "precision", "recall", "density", "coverage", "copies")
+    assert [row["metric"] for row in table[::2]] == [f"{metric}_lite0" for metric in metrics]
+    for measured, floor in zip(table[::2], table[1::2], strict=True):
+        assert (measured["kind"], floor["kind"]) == ("snapshot", "floor")
+        assert (measured["step"], measured["sets"], measured["n_generated"]) == ("4", "2", "16")
+    floors = {row["metric"]: float(row["value"]) for row in table[1::2]}
+    assert floors["precision_lite0"] > 0.5 < floors["recall_lite0"]
+    assert floors["copies_lite0"] < 0.1
 
 
 def test_samples_are_gone_and_everything_else_stays(chain):
@@ -49,7 +63,12 @@ def test_samples_are_gone_and_everything_else_stays(chain):
         "galaxies32/train/4.state",
         "galaxies32/weights/4.safetensors",
         "galaxies32/training.svg",
+        "galaxies32/receptive.svg",
+        "galaxies32/attention/mean_query.png",
+        "galaxies32/copies/4.copies_lite0.png",
+        "galaxies32/latents/interpolation.gif",
         "figures/fid_vs_params.png",
+        "figures/fid_vs_images.svg",
         "figures/fid_vs_throughput.svg",
     ):
         assert (results / name).stat().st_size > 1000, name
@@ -80,7 +99,10 @@ def test_the_report_is_one_file_that_needs_no_network(chain):
     report = (chain / "results/report.html").read_text()
     assert len(report) < 10_000_000
     assert not re.search(r"<(script|link|img|iframe)[^>]*(src|href)=[\"']?https?:", report)
-    for category in ("Samples", "Training", "Tables", "Figures"):
+    for category in (
+        *("Samples", "Training", "Tables", "Figures"),
+        *("Latent space", "Attention", "Memorisation"),
+    ):
         assert f'"{category}"' in report
     for result in ("grids/4.png", "training.svg", "galaxies32_fd_lite0.html", "fid_vs_params.svg"):
         assert f"{result}" in report

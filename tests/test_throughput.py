@@ -1,6 +1,7 @@
 """Throughput records state their protocol and what really was done."""
 
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,17 @@ import torch
 import yaml
 
 from stylenat.config import ModelConfig
+from stylenat.errors import UserError
 from stylenat.evaluation import timing
+from stylenat.evaluation.flops import mapping_flops, synthesis_flops
+from stylenat.evaluation.memory import peak_memory
 from stylenat.models import Generator, save_generator
-from stylenat.records import read_json
+from stylenat.records import read_json, write_json
 from stylenat.steps import throughput
+from tests.tiny import experiment
 
 ROOT = Path(__file__).parents[1]
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -29,43 +35,140 @@ def generator():
     return Generator(ModelConfig(**values)).eval()
 
 
-def run(tmp_path, generator, batch_sizes, seconds):
-    weights = tmp_path / "g.safetensors"
-    save_generator(
-        weights, generator, {"experiment": {"name": "tiny"}, "step": 0, "images_seen": 0}
-    )
-    output = tmp_path / "throughput.json"
+def run(output, batch_sizes, seconds, **options):
+    defaults = {"weights": [], "experiments": [], "dtype": "float32", "execution": "eager"}
     throughput.run(
         Namespace(
-            weights=weights,
             batch_sizes=batch_sizes,
             seconds=seconds,
             output=output,
-            device=torch.device("cpu"),
+            device=CPU,
+            **(defaults | options),
         )
     )
     return read_json(output)
 
 
-def test_upstreams_protocol_comes_first_then_the_sweep(tmp_path, generator):
-    records = run(tmp_path, generator, [4, 1], seconds=60)
-    measured = [(r["protocol"], r["batch_size"], r["warmup"], r["rounds"]) for r in records]
-    assert measured == [("upstream", 1, 10, 500), ("median", 1, 50, 200), ("median", 4, 50, 200)]
+@pytest.fixture
+def weights(tmp_path, generator):
+    path = tmp_path / "g.safetensors"
+    save_generator(path, generator, {"experiment": {"name": "tiny"}, "step": 0, "images_seen": 0})
+    return path
+
+
+def test_upstreams_protocol_comes_first_then_the_sweep(tmp_path, weights, generator):
+    records = run(tmp_path / "t.json", [4, 1], seconds=60, weights=[weights])
+    measured = [
+        (r["protocol"], r["batch_size"], r["timed"], r["warmup"], r["rounds"]) for r in records
+    ]
+    assert measured == [
+        ("upstream", 1, "z to image", 10, 500),
+        *(("median", size, part, 50, 200) for size in (1, 4) for part in timing.PARTS),
+    ]
+    config = generator.config
     for record in records:
         assert record["images_per_second_q25"] <= record["images_per_second_median"]
         assert record["images_per_second_median"] <= record["images_per_second_q75"]
         assert record["parameters"] == sum(p.numel() for p in generator.parameters())
-        assert (record["experiment"], record["dtype"]) == ("tiny", "float32")
+        mapping = 0 if record["timed"] == "w to image" else mapping_flops(config)
+        assert record["flops"] == synthesis_flops(config) + mapping
+        assert (record["experiment"], record["step"]) == ("tiny", 0)
+        assert (record["dtype"], record["execution"]) == ("float32", "eager")
         assert record["device"].startswith("cpu")
-        assert record["memory_mb"] > 1
+        assert record["memory_mb"] > 4 * record["parameters"] / 1e6
         assert {"backend", "threads", "versions", "commit", "resolution"} <= set(record)
+    sweep = {(r["batch_size"], r["timed"]): r["memory_mb"] for r in records[1:]}
+    assert sweep[4, "z to image"] > sweep[1, "z to image"]
 
 
-def test_a_spent_budget_cuts_rounds_and_the_record_says_so(tmp_path, generator):
-    for record in run(tmp_path, generator, [1], seconds=1e-9):
+def test_a_spent_budget_cuts_rounds_and_the_record_says_so(tmp_path, weights):
+    for record in run(tmp_path / "t.json", [1], seconds=1e-9, weights=[weights]):
         assert record["warmup"] == record["rounds"] == timing.LEAST_ROUNDS
         assert record["rounds_intended"] in (200, 500)
         assert record["seconds"] == 1e-9
+
+
+def test_experiments_are_measured_untrained_in_one_run(tmp_path):
+    small, large = experiment(), experiment()
+    large = replace(large, name="large", model=replace(large.model, channel_max=16))
+    paths = [tmp_path / "small.json", tmp_path / "large.json"]
+    for path, it in zip(paths, (small, large), strict=True):
+        write_json(path, it.to_dict())
+    records = run(tmp_path / "t.json", [2], seconds=1e-9, experiments=paths)
+    assert [(r["experiment"], r["protocol"]) for r in records] == [
+        ("tiny", "upstream"), ("large", "upstream"), *[("tiny", "median")] * 3,
+        *[("large", "median")] * 3,
+    ]  # fmt: skip
+    assert [r["interleaved"] for r in records] == [2] * 2 + [6] * 6
+    counts = {r["experiment"]: (r["parameters"], r["flops"]) for r in records}
+    assert counts["large"][0] > counts["tiny"][0] and counts["large"][1] > counts["tiny"][1]
+
+
+def test_rounds_take_turns(monkeypatch):
+    """Each round does everything once, so a machine that slows down is unfair to none."""
+    order = []
+    works = [lambda name=name: order.append(name) for name in "abc"]
+    times = timing._rounds(works, rounds=4, seconds=60, device=CPU)
+    assert times.shape == (4, 3) and order == list("abc" * 4)
+
+
+def test_what_does_not_fit_is_left_out(monkeypatch, generator):
+    measure = timing.throughput
+
+    def limited(generators, protocol, batch_size, *rest):
+        if batch_size > 2:
+            raise torch.OutOfMemoryError
+        return measure(generators, protocol, batch_size, *rest)
+
+    monkeypatch.setattr(timing, "throughput", limited)
+    sizes = [r[0][0]["batch_size"] for r in timing.sweep([generator], [1, 2, 4, 8], 1e-9)]
+    assert sizes == [1, 1, 2]
+
+
+def test_the_largest_batch_is_found_by_doubling(monkeypatch, generator):
+    def work(generator, part, batch_size):
+        def compute():
+            if batch_size > 20:
+                raise torch.OutOfMemoryError
+
+        return compute
+
+    monkeypatch.setattr(timing, "_work", work)
+    assert timing.largest_batch(generator, 3) == 12
+    assert timing.largest_batch(generator, 16) == 16
+
+
+def test_compiled_is_recorded(monkeypatch, generator):
+    compiled = []
+
+    def compile(work, **options):
+        compiled.append(options)
+        return work
+
+    monkeypatch.setattr(timing.torch, "compile", compile)
+    for (record,) in timing.throughput([generator], timing.UPSTREAM, 1, 1e-9, execution="compile"):
+        assert record["execution"] == "compile"
+    assert len(compiled) == 1
+
+
+def test_tf32_needs_a_gpu(generator):
+    with pytest.raises(UserError, match="TF32 needs a GPU"):
+        timing.throughput([generator], timing.MEDIAN, 1, 1e-9, dtype="tf32")
+
+
+def test_peak_memory_counts_tensors_that_live_at_once():
+    x = torch.zeros(1000, 250)  # 1 MB, there before
+
+    def one_after_the_other():
+        y = x + 1
+        del y
+        z = (x.T + 1).T  # views are no memory
+        return (z + 1).view(-1)
+
+    assert peak_memory(lambda: x + 1, CPU) == 1_000_000
+    assert peak_memory(lambda: [x + 1 for _ in range(3)], CPU) == 3_000_000
+    assert peak_memory(one_after_the_other, CPU) == 2_000_000
+    assert peak_memory(lambda: x.add_(1), CPU) == 0
 
 
 @pytest.mark.parametrize(
@@ -75,6 +178,7 @@ def test_the_headline_is_the_protocols_own_summary(monkeypatch, generator, proto
     """Of rounds of 0.1, 0.1 and 1 s: the mean is 0.4 s, the median 0.1 s."""
     clock = iter([0, 0.1, 1, 1.1, 2, 3] * 2)
     monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
-    record = timing.throughput(generator, protocol, batch_size=2, seconds=1e-9)
+    protocol = replace(protocol, parts=("z to image",))
+    [[record]] = timing.throughput([generator], protocol, batch_size=2, seconds=1e-9)
     assert record["images_per_second"] == pytest.approx(2 / seconds)
     assert record["images_per_second_q75"] == pytest.approx(2 / 0.1)

@@ -1,5 +1,6 @@
 """The workflow as Snakemake sees it: format, plans, refusals, and what makes it train again."""
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -94,7 +95,7 @@ def test_every_rule_runs_the_module_it_logs_for():
             name = re.match(r"(?:use )?rule (\w+)", rule)[1]
             assert f'"results/logs/{name}/' in rule, f"{name} has no log of its own"
             if rule.startswith("rule"):
-                assert f"stylenat.steps.{name} " in rule
+                assert f"stylenat.steps.{name} " in rule or name == "benchmarks"
                 assert "config[" not in rule.partition("shell:")[2]
 
 
@@ -114,8 +115,8 @@ def test_the_whole_chain_of_ffhq256_on_a_cluster(clone):
         "experiment": 1,
         "initialise": 1,
         "train": 40,
-        "sample": 41,
-        "statistics": 41,
+        "sample": 43,  # the last snapshot three times
+        "statistics": 43,
         "statistics_of_reals": 4,
         "metrics": 82,
         "metrics_of_reals": 2,
@@ -123,11 +124,38 @@ def test_the_whole_chain_of_ffhq256_on_a_cluster(clone):
     }
 
 
+def test_features_are_kept_only_where_a_metric_needs_them(clone, tmp_path):
+    target = "results/ffhq256_fid.csv"
+    out = commands("--profile", "profiles/slurm", "--", target, cwd=clone)
+    kept = re.findall(r"steps.statistics (?=.*--features).*--output (\S+)", out)
+    samples = sorted(path for path in kept if path.startswith("results/ffhq256/"))
+    assert samples == [
+        f"results/ffhq256/features/1000000.inception.{seeds}.npz"
+        for seeds in ("0-49999", "100000-149999", "50000-99999")
+    ]
+    path = tmp_path / "overlay.yaml"
+    path.write_text("defaults: {evaluation: {final_protocols: [], repeats: 1}}")
+    out = commands("--configfile", str(path), "--", target, cwd=clone)
+    assert "steps.statistics" in out and "--features" not in out
+
+
+def test_a_table_of_everything_about_the_last_snapshot(clone):
+    jobs = plan("--profile", "profiles/slurm", "results/ffhq256_metrics.csv", cwd=clone)
+    assert (jobs["sample"], jobs["statistics"], jobs["train"]) == (3, 3, 40)
+    assert jobs["metrics"] == jobs["metrics_of_reals"] == 6
+
+
 def test_published_weights_are_converted_instead_of_trained(clone):
     jobs = plan("results/ffhq256-official_fid.csv", cwd=clone)
-    assert jobs["convert"] == jobs["sample"] == 1
+    assert (jobs["convert"], jobs["sample"]) == (1, 3)
     assert jobs["weights"] == 2, "the feature network and the checkpoint"
     assert not {"initialise", "train"} & jobs.keys()
+
+
+@pytest.mark.parametrize("profile", [[], ["--profile", "profiles/slurm"]], ids=["here", "slurm"])
+def test_generators_are_compared_without_training(clone, profile):
+    jobs = plan(*profile, "results/comparison_throughput.csv", cwd=clone)
+    assert jobs == {"experiment": 3, "throughput_side_by_side": 1, "tables_side_by_side": 1}
 
 
 def test_a_checkpoint_that_is_there_is_not_downloaded(clone):
@@ -142,6 +170,30 @@ def test_a_checkpoint_that_is_there_is_not_downloaded(clone):
     overlay.write_text(overlay.read_text().replace("url: null, ", ""))
     jobs = plan("--configfile", "overlay.yaml", "--", target, cwd=clone)
     assert jobs == {"experiment": 1, "convert": 1}
+
+
+def test_tables_from_another_machine_are_drawn_and_not_made_again(clone, tmp_path):
+    tables = re.search(r"--tables (.*?) --published", commands("figures", cwd=clone))[1].split()
+    folder = make_clone(tmp_path)
+    for table in tables:
+        path = folder / table
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        os.utime(path, (0, 0))  # older than anything that was checked out
+    assert plan("figures", cwd=folder) == {"figures": 1}
+
+
+def test_pictures_follow_what_an_experiment_has(clone, tmp_path):
+    path = tmp_path / "overlay.yaml"
+    path.write_text("experiments: {galaxies32: {evaluation: {curated: [7, 3]}}}")
+    out = commands("--configfile", str(path), cwd=clone)
+    assert re.search(
+        r"steps.grid .* --seeds 7,3 --output results/galaxies32/grids/curated.png", out
+    )
+    path.write_text("experiments: {galaxies32: {model: {block: full}}}")
+    jobs = plan("--configfile", str(path), cwd=clone)
+    assert jobs["latents"] == jobs["receptive"] == jobs["copies"] == 1
+    assert not {"attention", "curated"} & jobs.keys()
 
 
 def commands(*arguments: str, cwd: Path) -> str:
@@ -267,14 +319,31 @@ def test_a_longer_run_trains_the_new_segment_only(finished, edit):
         f"      iterations: {iterations + segment}\n      segment",
     )
     jobs = plan(cwd=finished)
-    assert {jobs[rule] for rule in ("train", "sample", "statistics", "metrics", "grid")} == {1}
+    assert jobs["train"] == jobs["grid"] == 1
     assert not {"experiment", "initialise"} & jobs.keys()
 
 
 def test_more_samples_retrain_nothing(finished, edit):
-    edit("extractor: lite0, samples: 2048", "extractor: lite0, samples: 64")
+    edit(
+        "metric: frechet, extractor: lite0, samples: 2048",
+        "metric: frechet, extractor: lite0, samples: 64",
+    )
     jobs = plan(cwd=finished)
     assert "sample" in jobs and not {"experiment", "initialise", "train"} & jobs.keys()
+
+
+def test_published_numbers_count_by_what_they_say(finished):
+    path = finished / "config/published.csv"
+    original = path.read_text()
+    path.write_text(original)  # checked out again
+    assert "tables" not in plan(cwd=finished)
+    try:
+        path.write_text(original.replace("2.046", "2.05"))
+        jobs = plan(cwd=finished)
+    finally:
+        path.write_text(original)
+    assert jobs["tables"] == 3 and jobs["figures"] == 1
+    assert set(jobs) <= {"tables", "tables_side_by_side", "figures", "all"}
 
 
 def test_old_states_may_be_deleted(finished):

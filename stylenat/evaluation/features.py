@@ -12,6 +12,7 @@ from torch import Tensor
 
 from stylenat.data.store import ImageStore
 from stylenat.errors import UserError
+from stylenat.evaluation.dinov2 import DINOv2
 from stylenat.evaluation.inception import Inception
 from stylenat.evaluation.lite0 import Lite0
 from stylenat.evaluation.network import FeatureNetwork
@@ -19,7 +20,11 @@ from stylenat.records import sha256
 
 BATCH_SIZE = {"cpu": 16, "cuda": 64}  # enough for full speed, little memory
 
-NETWORKS: dict[str, type[FeatureNetwork]] = {"inception": Inception, "lite0": Lite0}
+NETWORKS: dict[str, type[FeatureNetwork]] = {
+    "inception": Inception,
+    "lite0": Lite0,
+    "dinov2": DINOv2,
+}
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,12 @@ class Extractor:
     def dimension(self) -> int:
         """Length of one image's feature vector."""
         return self.network.dimension
+
+    @property
+    def head(self) -> np.ndarray | None:
+        """(classes, dimension): what makes class logits of features, if the network has that."""
+        head = self.network.head
+        return None if head is None else head.cpu().numpy()
 
     def __call__(self, images: Tensor) -> np.ndarray:
         """uint8 (B, 3, H, W) → float32 (B, dimension)."""

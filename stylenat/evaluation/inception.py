@@ -157,8 +157,12 @@ class Inception(FeatureNetwork):
             block = Mixed(channels, pool, layers)
             self.add_module(name, block)
             channels = block.channels
-        self.fc = nn.Linear(channels, 1008)  # in the file; the features are taken before it
+        self.fc = nn.Linear(channels, 1008)  # behind the features: for the Inception Score
         self.load_weights(weights)
+
+    @property
+    def head(self) -> Tensor:
+        return self.fc.weight
 
     def features(self, pixels: Tensor) -> Tensor:
         x = F.interpolate(

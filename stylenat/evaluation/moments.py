@@ -1,7 +1,8 @@
 """Statistics of features: what evaluation exchanges (no torch here).
 
 Count, sum and sum of outer products in float64 add up exactly enough over shards, and give mean
-and covariance at the end. The record with them says whose features they are.
+and covariance at the end. The features themselves come along for metrics that need every image.
+The record with them says whose features they are.
 """
 
 import hashlib
@@ -13,6 +14,8 @@ import numpy as np
 
 from stylenat.errors import UserError
 from stylenat.records import read_npz, write_npz
+
+BLOCK = 4096  # vectors that are float64 at once
 
 # What must agree for a distance between two statistics to mean anything …
 COMPARABLE = ("extractor", "weights_sha256", "dataset.resolution", "dataset.filter")
@@ -32,6 +35,14 @@ class Moments:
     def zeros(cls, dimension: int) -> Self:
         """Of no vectors yet."""
         return cls(0, np.zeros(dimension), np.zeros((dimension, dimension)))
+
+    @classmethod
+    def of(cls, features: np.ndarray) -> Self:
+        """Of vectors (n, d)."""
+        moments = cls.zeros(features.shape[1])
+        for start in range(0, len(features), BLOCK):
+            moments.update(features[start : start + BLOCK])
+        return moments
 
     def update(self, features: np.ndarray) -> None:
         """Add vectors (n, d)."""
@@ -62,21 +73,30 @@ class Moments:
 @dataclass
 class Statistics:
     """Moments with their record: extractor, weights_sha256, dataset {name, content_sha256,
-    resolution, filter}, kind ("real" | "generated"), generator_sha256, subset, seed, …"""
+    resolution, filter}, kind ("real" | "generated"), generator_sha256, seeds, subset, seed, …
+
+    Where they were asked for, also ``features`` (n, d) float32 in the order of the images, and
+    ``head`` (classes, d), which makes class logits of them, if the network has one.
+    """
 
     moments: Moments
     record: dict[str, Any]
+    features: np.ndarray | None = None
+    head: np.ndarray | None = None
 
     def save(self, path: str | Path) -> None:
         """Write an npz that is whole or absent."""
         moments = self.moments
         arrays = {"count": np.int64(moments.count), "sum": moments.sum, "outer": moments.outer}
+        optional = {"features": self.features, "head": self.head}
+        arrays |= {name: array for name, array in optional.items() if array is not None}
         write_npz(path, arrays, self.record)
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read what :meth:`save` wrote; anything else is a :class:`UserError`."""
-        arrays, record = read_npz(path)
+    def load(cls, path: str | Path, features: bool = True) -> Self:
+        """Read what :meth:`save` wrote, without the features if they are not wanted (400 MB for
+        50,000 of 2048); anything else is a :class:`UserError`."""
+        arrays, record = read_npz(path, skip=() if features else ("features", "head"))
         try:
             moments = Moments(int(arrays["count"]), arrays["sum"], arrays["outer"])
             for field in MERGEABLE:
@@ -86,7 +106,7 @@ class Statistics:
                 f"{path} does not hold statistics of features ({error} is missing); "
                 "make it with stylenat.steps.statistics."
             ) from error
-        return cls(moments, record)
+        return cls(moments, record, arrays.get("features"), arrays.get("head"))
 
     def merge(self, other: Self) -> Self:
         """Statistics of both parts of one set; parts of different sets are refused."""
@@ -96,8 +116,13 @@ class Statistics:
         total.merge(other.moments)
         hashes = [statistics.record["dataset"]["content_sha256"] for statistics in (self, other)]
         joined = hashlib.sha256("".join(hashes).encode()).hexdigest()
-        dataset = self.record["dataset"] | {"content_sha256": joined}
-        return type(self)(total, self.record | {"dataset": dataset})
+        record = self.record | {"dataset": self.record["dataset"] | {"content_sha256": joined}}
+        seeds = [statistics.record.get("seeds") for statistics in (self, other)]
+        if None not in seeds:
+            record["seeds"] = ",".join(seeds)
+        parts = [statistics.features for statistics in (self, other)]
+        features = None if any(part is None for part in parts) else np.concatenate(parts)
+        return type(self)(total, record, features, self.head)
 
 
 def require_same(fields: tuple[str, ...], a: dict[str, Any], b: dict[str, Any]) -> None:

@@ -40,6 +40,11 @@ class FeatureNetwork(nn.Module):
         self.load_state_dict({key: tensors[key] for key in expected})
         self.eval().requires_grad_(False)
 
+    @property
+    def head(self) -> Tensor | None:
+        """(classes, dimension): the classifier behind the features, if the network has one."""
+        return None
+
     @staticmethod
     def unused(key: str) -> bool:
         """Whether a key of the weights file belongs to a part that is not computed here."""
@@ -70,8 +75,10 @@ def _exact_float32(device: torch.device) -> Iterator[None]:
     """No autocast and no TF32, whatever the caller uses elsewhere: 10-bit mantissas move FID."""
     with ExitStack() as stack:
         stack.enter_context(torch.autocast(device.type, enabled=False))
-        if device.type == "cuda":  # a global switch; CPU threads run networks side by side
+        if device.type == "cuda":  # global switches; CPU threads run networks side by side
             stack.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=False))
+            stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+            torch.set_float32_matmul_precision("highest")
         yield
 
 

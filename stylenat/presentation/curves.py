@@ -14,10 +14,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from stylenat.errors import UserError
-from stylenat.presentation.style import BLACK, BLUE, GREEN, GREY, VERMILLION, new_figure, set_range
+from stylenat.presentation.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    PAGE,
+    VERMILLION,
+    new_figure,
+    set_range,
+)
 
 COLORS = (BLUE, VERMILLION, GREEN, BLACK)
-COLUMNS = 3  # panels side by side
+COLUMNS = 2  # panels side by side
 SMOOTHING = 0.03  # of the run: the window of the running median
 
 
@@ -67,14 +76,14 @@ def draw_training(training: pd.DataFrame, metrics: list[dict[str, Any]]) -> Figu
     running median.
     """
     panels = [panel for panel in PANELS if set(panel.lines) & set(training)]
-    protocols = list(dict.fromkeys(r["protocol"] for r in metrics if r["kind"] == "snapshot"))
-    count = len(panels) + len(protocols)
+    names = dict.fromkeys((r["protocol"], r["metric"]) for r in metrics if r["kind"] == "snapshot")
+    count = len(panels) + len(names)
     rows = math.ceil(count / COLUMNS)
-    figure = new_figure(3.3 * COLUMNS, 2.3 * rows)
+    figure = new_figure(PAGE, 2.0 * rows)
     axes = figure.subplots(rows, COLUMNS, squeeze=False, sharex=True).flatten()
-    for ax, protocol in zip(axes, protocols, strict=False):
-        _draw_distance(ax, [r for r in metrics if r["protocol"] == protocol])
-    for ax, panel in zip(axes[len(protocols) :], panels, strict=False):
+    for ax, name in zip(axes, names, strict=False):
+        _draw_distance(ax, [r for r in metrics if (r["protocol"], r["metric"]) == name])
+    for ax, panel in zip(axes[len(names) :], panels, strict=False):
         _draw_lines(ax, panel, training)
     for number, ax in enumerate(axes):
         if number >= count:
@@ -116,9 +125,10 @@ def _legend_beside_title(ax: Axes) -> None:
 def _draw_distance(ax: Axes, records: list[dict[str, Any]]) -> None:
     """One protocol's value at every snapshot, above the floor that real images reach."""
     snapshots = sorted((r for r in records if r["kind"] == "snapshot"), key=lambda r: r["step"])
-    protocol = snapshots[0]["protocol"]
+    protocol, metric = snapshots[0]["protocol"], snapshots[0]["metric"]
     values = [record["value"] for record in snapshots]
-    ax.set_title(f"{protocol} of snapshots")
+    # The names of most protocols begin with their metric's.
+    ax.set_title(f"{protocol if metric in protocol else f'{metric} ({protocol})'} of snapshots")
     ax.plot(
         [record["images_seen"] for record in snapshots],
         values,

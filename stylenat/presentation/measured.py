@@ -30,6 +30,7 @@ class Measured:
     protocol: str
     comparable: bool  # may stand on an axis with published FID
     steps: tuple[int | None, ...]
+    images: tuple[int | None, ...]  # seen in training until then
     values: tuple[float, ...]
     floor: float | None
     params_m: float | None
@@ -47,7 +48,9 @@ def read_measured(paths: Iterable[str | Path]) -> list[Measured]:
     return [
         _measured(frame, speeds)
         for frame in frames.values()
-        if "value" in frame and (frame["kind"] == "snapshot").any()
+        if "value" in frame
+        and (frame["table"] != "metrics").all()
+        and (frame["kind"] == "snapshot").any()
     ]
 
 
@@ -62,8 +65,10 @@ def _read(path: str | Path) -> pd.DataFrame:
 
 
 def _speeds(frame: pd.DataFrame) -> tuple[Speed, ...]:
-    """The batch sweep; upstream's own protocol repeats one of its batch sizes, for the table."""
-    sweep = frame[(frame["kind"] == "measured") & (frame["protocol"] != "upstream")]
+    """The batch sweep of the whole network; its parts, and upstream's protocol, which repeats a
+    batch size, are for the table."""
+    whole = (frame["protocol"] == "median") & (frame["timed"] == "z to image")
+    sweep = frame[(frame["kind"] == "measured") & whole]
     return tuple(
         Speed(
             int(row["batch_size"]),
@@ -92,9 +97,14 @@ def _measured(frame: pd.DataFrame, speeds: dict[str, tuple[Speed, ...]]) -> Meas
         table=first["table"],
         protocol=protocol,
         comparable=bool(comparable.any()),
-        steps=tuple(None if pd.isna(step) else int(step) for step in snapshots["step"]),
+        steps=_integers(snapshots["step"]),
+        images=_integers(snapshots["images_seen"]),
         values=tuple(snapshots["value"]),
         floor=None if floors.empty else floors.iloc[0],
         params_m=counted[0] if counted else None,
         speeds=own_speeds,
     )
+
+
+def _integers(column: pd.Series) -> tuple[int | None, ...]:
+    return tuple(None if pd.isna(value) else int(value) for value in column)

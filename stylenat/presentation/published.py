@@ -18,7 +18,7 @@ TRUST = ("primary", "primary (read off a figure)", "secondary")
 
 @dataclass(frozen=True)
 class Reference:
-    """What the authors of StyleNAT report for one data set at one resolution."""
+    """What the authors of a model report for one data set at one resolution."""
 
     fid: float
     below: float | None  # their own bound ("always < …"), where they give one
@@ -50,10 +50,12 @@ def published_rows(
     return published[chosen & published[quantity].notna()]
 
 
-def reference(published: pd.DataFrame, dataset: str, resolution: int) -> Reference | None:
-    """StyleNAT's own published FID, or None where its authors give none."""
+def reference(
+    published: pd.DataFrame, dataset: str, resolution: int, method: str = "StyleNAT"
+) -> Reference | None:
+    """The FID published by the authors of ``method``, or None where they give none."""
     rows = published_rows(published, dataset, resolution, "fid")
-    rows = rows[(rows["method"] == "StyleNAT") & (rows["trust"] == "primary")]
+    rows = rows[(rows["method"] == method) & (rows["trust"] == "primary")]
     if rows.empty:
         return None
     row = rows.iloc[0]

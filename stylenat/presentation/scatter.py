@@ -15,12 +15,12 @@ from stylenat.errors import UserError
 from stylenat.presentation.labels import Label, place_labels
 from stylenat.presentation.measured import Measured
 from stylenat.presentation.published import TRUST, published_rows
-from stylenat.presentation.style import BLACK, GREY, SKY, VERMILLION, new_figure, set_range
+from stylenat.presentation.style import BLACK, GREY, PAGE, SKY, VERMILLION, new_figure, set_range
 
-AREA = 6.0  # of a bubble, square points per million parameters
+AREA = 4.0  # of a bubble, square points per million parameters
+EXAMPLE = 50  # million parameters, for the legend
 PLAIN = 70.0  # of a marker whose size says nothing
 OUTLIER = 4.0  # times a panel's median FID: named at its edge instead of squeezing it flat
-COLUMNS = 3  # panels side by side
 
 DIAMOND = {"marker": "D", "color": BLACK, "markeredgecolor": "white", "markersize": 5}
 RING = {"marker": "o", "color": "none", "markeredgecolor": BLACK, "markeredgewidth": 1.4}
@@ -35,11 +35,11 @@ class Quantity:
     column: str  # of published.csv
     label: str
     sized: bool  # bubble area by parameters
-    width: float  # of a panel, inches
+    columns: int  # panels side by side
 
 
-PARAMETERS = Quantity("params_m", "generator parameters (millions)", sized=False, width=3.5)
-THROUGHPUT = Quantity("throughput_img_s", "throughput (images/s)", sized=True, width=4.4)
+PARAMETERS = Quantity("params_m", "generator parameters (millions)", sized=False, columns=2)
+THROUGHPUT = Quantity("throughput_img_s", "throughput (images/s)", sized=True, columns=1)
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Panel:
     value: str  # what the vertical axis measures
     points: list[Point] = field(default_factory=list)
     beyond: list[Point] = field(default_factory=list)  # too high for the axis
-    trails: list[list[tuple[float, float]]] = field(default_factory=list)  # all snapshots
+    trails: list[list[tuple[float, float]]] = field(default_factory=list)  # snapshots, batches
     floors: list[float] = field(default_factory=list)
     own: bool = False  # only our models, with no published value to stand beside
 
@@ -78,15 +78,16 @@ def draw_fid_scatter(
     panels = [*_literature_panels(quantity, published, measured), *_own_panels(quantity, measured)]
     if not panels:
         raise UserError(f"no result, published or ours, has both a FID and {quantity.column}.")
-    columns = min(len(panels), COLUMNS)
+    columns = min(len(panels), quantity.columns)
     rows = math.ceil(len(panels) / columns)
-    figure = new_figure(columns * quantity.width, 3.3 * rows + 0.7)
+    figure = new_figure(columns * PAGE / quantity.columns, 2.7 * rows + 0.7)
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for unused in axes[len(panels) :]:
         unused.remove()
     for ax, panel in zip(axes, panels, strict=False):
         _draw_panel(ax, panel, quantity)
-    figure.legend(handles=_legend(panels), loc="outside lower center", ncols=min(columns, 2))
+    handles = _legend(panels, quantity)
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
     figure.canvas.draw()  # settles the layout, which the labels are measured in
     figure.set_layout_engine("none")
     for ax, panel in zip(axes, panels, strict=False):
@@ -112,6 +113,7 @@ def _literature_panels(
         for ours in measured:
             if ours.comparable and (ours.dataset, ours.resolution) == (dataset, resolution):
                 panel.points += _own_points(ours, quantity)
+                panel.trails += _sweep(ours, quantity)
         # Variants of one method alone have nothing to be compared with.
         ours_too = any(point.kind == "ours" for point in panel.points)
         if ours_too or len(set(rows["method"].map(_base))) > 1:
@@ -163,6 +165,7 @@ def _own_panels(quantity: Quantity, measured: list[Measured]) -> list[Panel]:
         panel.points += points
         if ours.floor is not None:
             panel.floors.append(ours.floor)
+        panel.trails += _sweep(ours, quantity)
         if quantity is PARAMETERS:
             panel.trails.append([(ours.params_m, value) for value in ours.values])
     return list(panels.values())
@@ -172,21 +175,23 @@ def _own_points(ours: Measured, quantity: Quantity) -> list[Point]:
     """The last snapshot: picking the best one would be another protocol."""
     value = ours.values[-1]
     if quantity is THROUGHPUT:
-        return [
-            Point(
-                f"{ours.experiment}\nbatch {speed.batch_size}",
-                speed.images_per_second,
-                value,
-                AREA * speed.params_m,
-                "ours",
-                speed.setting,
-            )
-            for speed in ours.speeds
-        ]
+        if not ours.speeds:
+            return []
+        best = max(ours.speeds, key=lambda speed: speed.images_per_second)
+        label = f"{ours.experiment}\nbatch {best.batch_size}"
+        area = AREA * best.params_m
+        return [Point(label, best.images_per_second, value, area, "ours", best.setting)]
     if ours.params_m is None:
         return []
     step = "" if ours.steps[-1] is None else f"\nstep {ours.steps[-1]:,}"
     return [Point(ours.experiment + step, ours.params_m, value, PLAIN, "ours")]
+
+
+def _sweep(ours: Measured, quantity: Quantity) -> list[list[tuple[float, float]]]:
+    """The other batch sizes that were measured, along one level line."""
+    if quantity is not THROUGHPUT or not ours.speeds:
+        return []
+    return [[(speed.images_per_second, ours.values[-1]) for speed in ours.speeds]]
 
 
 def _draw_panel(ax: Axes, panel: Panel, quantity: Quantity) -> None:
@@ -195,11 +200,10 @@ def _draw_panel(ax: Axes, panel: Panel, quantity: Quantity) -> None:
     ax.set_ylabel(f"{panel.value}, lower is better")
     if panel.own:
         ax.set_facecolor("#f6f6f6")
-    elif quantity.sized:
-        _draw_size_legend(ax)
-    values = [point.y for point in panel.points] + panel.floors
-    values += [value for trail in panel.trails for _, value in trail]
-    set_range(ax, "x", [point.x for point in panel.points + panel.beyond])
+    trailing = [place for trail in panel.trails for place in trail]
+    values = [point.y for point in panel.points] + panel.floors + [y for _, y in trailing]
+    known = [point.x for point in panel.points + panel.beyond] + [x for x, _ in trailing]
+    set_range(ax, "x", known)
     set_range(ax, "y", values)
     for trail in panel.trails:
         x, y = zip(*trail, strict=True)
@@ -232,15 +236,6 @@ def _draw_point(ax: Axes, point: Point, sized: bool) -> None:
     )
 
 
-def _draw_size_legend(ax: Axes) -> None:
-    ring = {**RING, "markeredgecolor": GREY, "markeredgewidth": 0.8, "linestyle": ""}
-    handles = [
-        Line2D([], [], **ring, markersize=math.sqrt(AREA * m), label=f"{m} M parameters")
-        for m in (50, 100)
-    ]
-    ax.legend(handles=handles, loc="upper right", labelspacing=2, handletextpad=1.2, borderpad=1)
-
-
 def _at_the_edge(ax: Axes, beyond: list[Point]) -> list[Point]:
     """Points too high for the axis, moved to its upper edge, with their value in the label."""
     low, high = ax.get_ylim()
@@ -261,7 +256,7 @@ def _labels(ax: Axes, panel: Panel) -> list[Label]:
     ]
 
 
-def _legend(panels: list[Panel]) -> list[Line2D]:
+def _legend(panels: list[Panel], quantity: Quantity) -> list[Line2D]:
     """Only what occurs in some panel."""
     points = [point for panel in panels for point in panel.points]
     kinds = {point.kind for point in points}
@@ -274,14 +269,20 @@ def _legend(panels: list[Panel]) -> list[Line2D]:
     if stated := {p.hardware for p in points if p.hardware and p.kind != "ours"}:
         handles.append(
             Line2D([], [], **{**published, "markeredgecolor": BLACK}, color="white",
-                   label=f"outlined: {_only(stated)}; else hardware not stated")
+                   label=fill(f"outlined: {_only(stated)}; else hardware not stated", 40))
         )  # fmt: skip
     if "ours" in kinds:
         settings = {p.hardware for p in points if p.hardware and p.kind == "ours"}
         label = "measured here, last snapshot" + (f", {_only(settings)}" if settings else "")
-        handles.append(Line2D([], [], **DIAMOND, linestyle="", label=fill(label, 60)))
+        handles.append(Line2D([], [], **DIAMOND, linestyle="", label=fill(label, 40)))
+    if quantity.sized:
+        ring = {**RING, "markeredgecolor": GREY, "markeredgewidth": 0.8, "linestyle": ""}
+        size = math.sqrt(AREA * EXAMPLE)
+        label = f"area of a bubble: {EXAMPLE} M parameters"
+        handles.append(Line2D([], [], **ring, markersize=size, label=label))
     if any(len(trail) > 1 for panel in panels for trail in panel.trails):
-        handles.append(Line2D([], [], **TRAIL, label="earlier snapshots"))
+        label = "smaller or larger batches" if quantity.sized else "earlier snapshots"
+        handles.append(Line2D([], [], **TRAIL, label=label))
     if any(panel.floors for panel in panels):
         handles.append(Line2D([], [], **FLOOR, label="floor: real half against real half"))
     return handles

@@ -7,13 +7,15 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from stylenat.records import atomic
 
 # Okabe & Ito's palette; in grey, too, these four differ.
 VERMILLION, SKY, BLUE, GREEN, BLACK = "#d55e00", "#56b4e9", "#0072b2", "#009e73", "#1a1a1a"
-GREY = "#6b6b6b"
+PURPLE, GREY = "#cc79a7", "#6b6b6b"
 
 RC = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so figures look the same everywhere
@@ -34,11 +36,16 @@ RC = {
     "svg.hashsalt": "stylenat",  # with no date below: the same data give the same bytes
 }
 DPI = 200
+PAGE = (
+    6.875  # inches: the text of a two-column paper; nothing is wider, so no font shrinks in print
+)
 
 
-def new_figure(width: float, height: float) -> Figure:
+def new_figure(
+    width: float, height: float, layout: str | None = "constrained", dpi: float = DPI
+) -> Figure:
     """An empty figure of that many inches; needs no display. Call it inside :func:`styled`."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout=layout, dpi=dpi)
     FigureCanvasAgg(figure)
     return figure
 
@@ -48,6 +55,14 @@ def styled() -> matplotlib.RcParams:
     return matplotlib.rc_context({**matplotlib.rcParamsDefault, **RC})
 
 
+def text_width(text: str, size: float) -> float:
+    """Inches that a line of text takes at ``size`` points."""
+    if not text:
+        return 0.0
+    font = FontProperties(family=RC["font.family"])
+    return TextPath((0, 0), text, size, prop=font).get_extents().x1 / 72
+
+
 def set_range(ax: Axes, axis: str, values: list[float]) -> None:
     """Limits with room for labels; logarithmic only for more than an order of magnitude."""
     low, high = min(values), max(values)
@@ -55,7 +70,7 @@ def set_range(ax: Axes, axis: str, values: list[float]) -> None:
         room = (high / low) ** 0.25
         ax.set(**{f"{axis}scale": "log", f"{axis}lim": (low / room, high * room)})
         ticks = ax.xaxis if axis == "x" else ax.yaxis
-        ticks.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 1000 else (1,)))
+        ticks.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 300 else (1,)))
         ticks.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         ticks.set_minor_formatter(NullFormatter())
     else:
@@ -63,10 +78,12 @@ def set_range(ax: Axes, axis: str, values: list[float]) -> None:
         ax.set(**{f"{axis}lim": (max(low - room, 0), high + room)})
 
 
-def save(figure: Figure, paths: Iterable[Path]) -> None:
-    """Write one file per path, its format taken from its suffix."""
+def save(figure: Figure, paths: Iterable[Path], facts: dict[str, str] | None = None) -> None:
+    """Write one file per path, its format taken from its suffix; ``facts`` become the PNG's text."""
     for path in paths:
         kind = path.suffix.removeprefix(".")
-        metadata = {"Date": None} if kind == "svg" else None
+        metadata = {"Date": None} if kind == "svg" else facts
         with atomic(path) as temporary:
-            figure.savefig(temporary, format=kind, dpi=DPI, metadata=metadata, facecolor="white")
+            figure.savefig(
+                temporary, format=kind, dpi="figure", metadata=metadata, facecolor="white"
+            )

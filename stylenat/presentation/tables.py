@@ -1,6 +1,7 @@
-"""Metric and throughput records joined with the literature: one table per experiment and kind."""
+"""Metric records joined with the literature: one table per experiment and kind."""
 
 import math
+from statistics import stdev
 from typing import Any
 
 import pandas as pd
@@ -8,11 +9,20 @@ import pandas as pd
 from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
 from stylenat.presentation.published import Reference, published_rows, reference
+from stylenat.presentation.rows import (
+    Record,
+    frame_of,
+    model_name,
+    published_row,
+    require_experiment,
+    require_keys,
+)
 
-Record = dict[str, Any]
-
-# The feature network behind each table: nothing but Inception's distance is called FID.
-EXTRACTORS = {"fid": "inception", "fd_lite0": "lite0"}
+# Fréchet distances have a table of every snapshot, by feature network; `metrics` holds everything
+# about the last one.
+METRIC_TABLES = ("fid", "fd_lite0", "fd_dinov2", "metrics")
+# The only metrics whose names leave their feature network out, by convention.
+OF_INCEPTION = ("fid", "fid_infinity", "inception_score")
 # The paper's protocol: as many generated as real images.
 PUBLISHED_IMAGES = 50_000
 PUBLISHED_FILTER = "lanczos"
@@ -20,111 +30,111 @@ PUBLISHED_FILTER = "lanczos"
 # fmt: off
 METRIC_COLUMNS = [
     "experiment", "dataset", "resolution", "table", "method", "kind", "step", "images_seen",
-    "protocol", "value", "n_generated", "n_real", "published", "difference", "verdict", "params_m",
-    "extractor", "weights_sha256", "filter", "dataset_sha256", "generator_sha256",
+    "selection", "protocol", "metric", "better", "value", "std", "minimum", "sets",
+    "uncertainty", "uncertainty_of", "n_generated", "n_real", "published", "difference", "verdict",
+    "params_m", "seeds", "extractor", "weights_sha256", "filter", "dataset_sha256", "generator_sha256",
     "device", "dtype", "versions", "commit", "source",
 ]
-THROUGHPUT_COLUMNS = [
-    "experiment", "dataset", "resolution", "method", "kind", "step", "protocol", "batch_size",
-    "images_per_second", "images_per_second_q25", "images_per_second_q75", "params_m", "comparable",
-    "device", "dtype", "backend", "warmup", "rounds", "memory_mb", "versions", "commit", "source",
-]
-INTEGERS = [
-    "resolution", "step", "images_seen", "n_generated", "n_real", "batch_size", "warmup", "rounds",
-]
 
-# Two measurements that differ in one of these do not belong under one heading.
-SHARED = ("dataset", "resolution", "extractor", "weights_sha256", "filter", "dataset_sha256")
+# Two measurements that differ in one of these do not belong under one heading (the weights: of one
+# feature network).
+SHARED = ("dataset", "resolution", "filter", "dataset_sha256", "weights_sha256")
 METRIC_KEYS = [
-    *SHARED, "experiment", "table", "kind", "protocol", "value", "n_generated", "n_real",
-]
-THROUGHPUT_KEYS = [
-    "experiment", "protocol", "batch_size", "images_per_second", "parameters", "device", "dtype",
-    "backend",
+    *SHARED, "extractor", "experiment", "kind", "protocol", "metric", "better", "value", "values",
+    "n_generated", "n_real",
 ]
 # fmt: on
-PRECISIONS = {"FP32": "float32", "TF32": "tf32", "FP16": "float16", "BF16": "bfloat16"}
 
 
 def metric_table(
     records: dict[str, Record], table: str, experiment: ExperimentConfig, published: pd.DataFrame
 ) -> pd.DataFrame:
-    """Snapshots by protocol and step, then floors, then (FID only) published rows by value.
+    """Snapshots by protocol and step, then floors, then (FID only) published rows by value; in the
+    table ``metrics`` each metric's floor is below it.
 
-    ``records`` maps a file's name to its metric record. A record of another experiment, table,
-    data set or feature network is a :class:`UserError` naming the field.
+    ``value`` is the mean over ``sets`` sampling sets, ``std`` (n − 1) and ``minimum`` are theirs;
+    ``selection`` says whether a snapshot is the last, or was picked for its value. ``records`` maps
+    a record's name to the record. One of another experiment, data set, metric or feature network
+    is a :class:`UserError` naming the field.
     """
     _check_metrics(records, table, experiment)
     dataset, resolution = experiment.dataset, experiment.model.image_size
-    known = reference(published, dataset, resolution) if table == "fid" else None
-    ordered = sorted(
-        records.values(),
-        key=lambda record: (record["kind"] == "floor", record["protocol"], record.get("step") or 0),
-    )
-    rows = [_metric_row(record, known) for record in ordered]
+    name = model_name(experiment.model)
+    known = reference(published, dataset, resolution, name)
+    selections = _selections(list(records.values()))
+    rows = [
+        {
+            **_metric_row(record, known, name),
+            "table": table,
+            "selection": selections.get(_key(record)),
+        }
+        for record in _ordered(list(records.values()), table)
+    ]
     if table == "fid":
         literature = published_rows(published, dataset, resolution, "fid")
         for row in literature.sort_values("fid", kind="stable").to_dict("records"):
             rows.append(
                 {
-                    **_published_row(row, experiment),
+                    **published_row(row, experiment),
                     "table": table,
                     "protocol": "as published",
+                    "metric": "fid",
+                    "better": "lower",
                     "value": row["fid"],
                 }
             )
-    return _frame(rows, METRIC_COLUMNS)
+    return frame_of(rows, METRIC_COLUMNS)
 
 
-def throughput_table(
-    records: list[Record], experiment: ExperimentConfig, published: pd.DataFrame
-) -> pd.DataFrame:
-    """Our measurements as recorded, then published rows; each says what it compares with.
+def _ordered(records: list[Record], table: str) -> list[Record]:
+    """Stable, so that the metrics of one protocol stay in the order they were measured in."""
+    if table == "metrics":
+        metrics = list(dict.fromkeys(record["metric"] for record in records))
+        return sorted(records, key=lambda r: (metrics.index(r["metric"]), r["kind"] == "floor"))
+    return sorted(records, key=lambda r: (r["kind"] == "floor", r["protocol"], r.get("step") or 0))
 
-    Two numbers are comparable when device, dtype and batch size are stated and equal.
-    """
-    for number, record in enumerate(records):
-        _require_keys(f"throughput record {number}", record, THROUGHPUT_KEYS)
-        _require_experiment(f"throughput record {number}", record, experiment)
-    literature = published_rows(
-        published, experiment.dataset, experiment.model.image_size, "throughput_img_s"
-    ).to_dict("records")
-    rows = []
+
+def _key(record: Record) -> tuple[Any, ...]:
+    """What makes a measurement one of its kind."""
+    return record["kind"], record["protocol"], record["metric"], record.get("step")
+
+
+def _selections(records: list[Record]) -> dict[tuple[Any, ...], str]:
+    """How the snapshots that a reader might pick were picked, by measurement."""
+    groups: dict[tuple[str, str], list[Record]] = {}
     for record in records:
-        matches = [row["method"] for row in literature if _same_setting(row["hardware"], record)]
-        rows.append(
-            {
-                **record,
-                **_identity(experiment),
-                "method": "StyleNAT (ours)",
-                "kind": "measured",
-                "params_m": record["parameters"] / 1e6,
-                "comparable": "with " + ", ".join(matches)
-                if matches
-                else "no: no published row has this device, dtype and batch size",
-                "source": "measured here",
-            }
-        )
-    for row in literature:
-        rows.append(
-            {
-                **_published_row(row, experiment),
-                **_stated_setting(row["hardware"]),
-                "protocol": "as published",
-                "images_per_second": row["throughput_img_s"],
-                "comparable": _comparable(row["hardware"], records),
-            }
-        )
-    return _frame(rows, THROUGHPUT_COLUMNS)
+        if record["kind"] == "snapshot":
+            groups.setdefault((record["protocol"], record["metric"]), []).append(record)
+    found = {}
+    for group in groups.values():
+        last = max(group, key=lambda record: record.get("step") or 0)
+        if last.get("checkpoint"):
+            found[_key(last)] = "by its authors"
+            continue
+        found[_key(last)] = "last"
+        # By the first sampling set, the only one that all snapshots have.
+        sign = 1 if last["better"] == "lower" else -1
+        best = min(group, key=lambda record: sign * record["values"][0])
+        if len(group) > 1:
+            choice = f"best of {len(group)}"
+            found[_key(best)] = (
+                f"last, and the {choice}" if best is last else f"{choice}, selected by this metric"
+            )
+    return found
 
 
-def _metric_row(record: Record, known: Reference | None) -> Record:
-    obstacles = _obstacles(record, known)
+def _metric_row(record: Record, known: Reference | None, name: str) -> Record:
+    values = record["values"]
+    obstacles = _obstacles(record, known, name)
     checkpoint = record.get("checkpoint")
     parameters = record.get("parameters")
     return {
         **record,
-        "method": _method(record),
+        "method": _method(record, name),
+        "std": stdev(values) if len(values) > 1 else None,
+        "minimum": min(values),
+        "sets": len(values),
+        "seeds": "; ".join(seeds for seeds in record.get("seeds", []) if seeds) or None,
         "published": None if obstacles else known.fid,
         # Rounded only to hide what subtracting two decimal numbers adds in binary.
         "difference": None if obstacles else round(record["value"] - known.fid, 9),
@@ -134,20 +144,20 @@ def _metric_row(record: Record, known: Reference | None) -> Record:
     }
 
 
-def _method(record: Record) -> str:
+def _method(record: Record, name: str) -> str:
     if record["kind"] == "floor":
         return "real half against real half"
-    return f"StyleNAT ({'published weights' if record.get('checkpoint') else 'ours'})"
+    return f"{name} ({'published weights' if record.get('checkpoint') else 'ours'})"
 
 
-def _obstacles(record: Record, known: Reference | None) -> str:
+def _obstacles(record: Record, known: Reference | None, name: str) -> str:
     """Why a value must not be held against the published one; empty if it may be."""
     if record["kind"] == "floor":
         return "floor: what this protocol gives for real images alone"
-    if record["table"] != "fid":
-        return f"{record['table']} is not FID: no published value"
+    if record["metric"] != "fid":
+        return f"{record['metric']} is not FID: no published value"
     if known is None:
-        return "no published StyleNAT value for this data set and resolution"
+        return f"no published {name} value for this data set and resolution"
     differing = [
         f"{record[key]:,} {name} images, published with {PUBLISHED_IMAGES:,}"
         for key, name in (("n_generated", "generated"), ("n_real", "real"))
@@ -166,78 +176,15 @@ def _verdict(record: Record, known: Reference) -> str:
     return f"{side} upstream's claim (< {known.below:.2f})"
 
 
-def _published_row(row: Record, experiment: ExperimentConfig) -> Record:
-    return {
-        **_identity(experiment),
-        "method": row["method"],
-        "kind": "published",
-        "params_m": row["params_m"],
-        "verdict": f"as reported, {row['trust']}",
-        "source": row["source"],
-    }
-
-
-def _identity(experiment: ExperimentConfig) -> Record:
-    return {
-        "experiment": experiment.name,
-        "dataset": experiment.dataset,
-        "resolution": experiment.model.image_size,
-    }
-
-
-def _stated_setting(hardware: str) -> Record:
-    """``A100, FP32, batch 64`` → device, dtype, batch_size; nothing where nothing is stated."""
-    if not hardware:
-        return {}
-    try:
-        device, precision, batch = hardware.split(", ")
-        return {
-            "device": device,
-            "dtype": PRECISIONS[precision],
-            "batch_size": int(batch.removeprefix("batch ")),
-        }
-    except (ValueError, KeyError):
-        raise UserError(
-            f"published hardware {hardware!r} cannot be read; "
-            "write it like 'A100, FP32, batch 64', or leave it empty if it is not stated."
-        ) from None
-
-
-def _same_setting(hardware: str, record: Record) -> bool:
-    stated = _stated_setting(hardware)
-    return bool(stated) and (
-        stated["device"] in record["device"]
-        and stated["dtype"] == record["dtype"]
-        and stated["batch_size"] == record["batch_size"]
-    )
-
-
-def _comparable(hardware: str, records: list[Record]) -> str:
-    if not hardware:
-        return "no: hardware not stated"
-    if any(_same_setting(hardware, record) for record in records):
-        return "yes: same device, dtype and batch size"
-    return f"no: measured on {hardware}"
-
-
-def _frame(rows: list[Record], columns: list[str]) -> pd.DataFrame:
-    frame = pd.DataFrame(rows).reindex(columns=columns)
-    frame["versions"] = frame["versions"].map(
-        lambda v: ", ".join(f"{k} {x}" for k, x in v.items()), na_action="ignore"
-    )
-    # Nullable integers, or one missing step would turn all of them into 400.0.
-    return frame.astype({name: "Int64" for name in INTEGERS if name in columns})
-
-
 def _check_metrics(records: dict[str, Record], table: str, experiment: ExperimentConfig) -> None:
     seen: dict[tuple[Any, ...], str] = {}
-    first = next(iter(records), "")
+    firsts: dict[str, str] = {}  # record by feature network
     for name, record in records.items():
-        _require_keys(name, record, METRIC_KEYS)
-        _require_experiment(name, record, experiment)
+        require_keys(name, record, METRIC_KEYS)
+        require_experiment(name, record, [experiment])
         expected = {
-            "table": table,
-            "extractor": EXTRACTORS[table],
+            "metric": record["metric"] if table == "metrics" else table,
+            "extractor": _extractor(record["metric"]),
             "dataset": experiment.dataset,
             "resolution": experiment.model.image_size,
         }
@@ -247,7 +194,9 @@ def _check_metrics(records: dict[str, Record], table: str, experiment: Experimen
                     f"{name}: {key} is {record[key]!r}, but table {table} of experiment "
                     f"{experiment.name} needs {value!r}; delete the record and measure again."
                 )
+        same_network = firsts.setdefault(record["extractor"], name)
         for key in SHARED:
+            first = same_network if key == "weights_sha256" else next(iter(records))
             if record[key] != records[first][key]:
                 raise UserError(
                     f"{key} is {records[first][key]!r} in {first} but {record[key]!r} in {name}; "
@@ -255,23 +204,13 @@ def _check_metrics(records: dict[str, Record], table: str, experiment: Experimen
                 )
         if not math.isfinite(record["value"]):
             raise UserError(f"{name}: value is {record['value']}; measure this snapshot again.")
-        measurement = (record["kind"], record["protocol"], record.get("step"))
-        if measurement in seen:
-            raise UserError(f"{name} and {seen[measurement]} are the same measurement; keep one.")
-        seen[measurement] = name
+        if _key(record) in seen:
+            raise UserError(f"{name} and {seen[_key(record)]} are the same measurement; keep one.")
+        seen[_key(record)] = name
 
 
-def _require_keys(name: str, record: Record, keys: list[str]) -> None:
-    missing = [key for key in keys if key not in record]
-    if missing:
-        raise UserError(
-            f"{name}: no {', '.join(missing)} in this record; delete it and run its step again."
-        )
-
-
-def _require_experiment(name: str, record: Record, experiment: ExperimentConfig) -> None:
-    if record["experiment"] != experiment.name:
-        raise UserError(
-            f"{name}: experiment is {record['experiment']!r}, not {experiment.name!r}; "
-            "pass the records of one experiment."
-        )
+def _extractor(metric: str) -> str:
+    """The feature network that a metric's name states."""
+    if metric in OF_INCEPTION:
+        return "inception"
+    return metric.removesuffix("_infinity").rpartition("_")[2]

@@ -11,7 +11,7 @@ from stylenat.records import read_json
 
 def run(args: argparse.Namespace) -> None:
     training = read_training(args.records)
-    metrics = [read_json(path) for path in args.metrics]
+    metrics = [record for path in args.metrics for record in read_json(path)]
     with style.styled():
         style.save(draw_training(training, metrics), args.outputs)
     command.log.info("%d records drawn in %s", len(training), ", ".join(map(str, args.outputs)))

@@ -1,4 +1,4 @@
-"""Draw FID against parameters and against throughput from result tables and the literature."""
+"""Draw FID against parameters, throughput and images seen from result tables and the literature."""
 
 import argparse
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 from stylenat import command
 from stylenat.presentation import style
 from stylenat.presentation.measured import read_measured
+from stylenat.presentation.progress import draw_progress
 from stylenat.presentation.published import read_published
 from stylenat.presentation.scatter import PARAMETERS, THROUGHPUT, draw_fid_scatter
 
@@ -23,12 +24,15 @@ def run(args: argparse.Namespace) -> None:
             command.log.warning(
                 "%s: no throughput table, so fid_vs_throughput leaves it out", ours.experiment
             )
-    for quantity, outputs in (
-        (PARAMETERS, args.fid_vs_params),
-        (THROUGHPUT, args.fid_vs_throughput),
+    for draw, outputs in (
+        (lambda: draw_fid_scatter(PARAMETERS, published, measured), args.fid_vs_params),
+        (lambda: draw_fid_scatter(THROUGHPUT, published, measured), args.fid_vs_throughput),
+        (lambda: draw_progress(measured, published), args.fid_vs_images),
     ):
+        if not outputs:
+            continue
         with style.styled():
-            style.save(draw_fid_scatter(quantity, published, measured), outputs)
+            style.save(draw(), outputs)
         command.log.info("wrote %s", ", ".join(map(str, outputs)))
 
 
@@ -38,9 +42,9 @@ def main() -> None:
         "--tables", type=Path, nargs="*", default=[], help="CSV tables made by the step tables"
     )
     options.add_argument("--published", type=Path, required=True, help="published results (CSV)")
-    for name in ("--fid-vs-params", "--fid-vs-throughput"):
+    for name in ("--fid-vs-params", "--fid-vs-throughput", "--fid-vs-images"):
         options.add_argument(
-            name, type=Path, nargs="+", required=True, help="one file per format (.svg, .png)"
+            name, type=Path, nargs="+", default=[], help="one file per format (.svg, .png)"
         )
     command.main(options, run)
 

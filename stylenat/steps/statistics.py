@@ -5,6 +5,8 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from stylenat import command, runtime
 from stylenat.data.store import ImageStore
 from stylenat.errors import UserError
@@ -26,11 +28,15 @@ def run(args: argparse.Namespace) -> None:
 def _statistics(network: Extractor, store: ImageStore, args: argparse.Namespace) -> Statistics:
     indices = choose(args.subset, len(store), SUBSET_SEED)
     moments = Moments.zeros(network.dimension)
+    kept = np.empty((len(indices), network.dimension), np.float32) if args.features else None
     with command.progress(total=len(indices), desc=store.path.name, unit="img") as bar:
         for batch in features(network, store, indices):
+            if kept is not None:
+                kept[moments.count : moments.count + len(batch)] = batch
             moments.update(batch)
             bar.update(len(batch))
-    return Statistics(moments, _record(network, store.metadata, args))
+    head = network.head if args.features else None
+    return Statistics(moments, _record(network, store.metadata, args), kept, head)
 
 
 def _record(
@@ -43,6 +49,7 @@ def _record(
             key: metadata[key] for key in ("name", "content_sha256", "resolution", "filter")
         },
         "generator_sha256": generator,
+        "seeds": metadata.get("seeds"),
         "subset": args.subset,
         "seed": SUBSET_SEED,
         "extractor": network.name,
@@ -64,6 +71,11 @@ def main() -> None:
     )
     options.add_argument("--extractor", choices=NETWORKS, required=True, help="feature network")
     options.add_argument("--weights", type=Path, required=True, help="its weights")
+    options.add_argument(
+        "--features",
+        action="store_true",
+        help="keep every image's features, too: all metrics but the Fréchet distance need them",
+    )
     options.add_argument("--output", type=Path, required=True, help="statistics (npz)")
     command.add_device(options)
     command.main(options, run)

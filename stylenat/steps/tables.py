@@ -7,32 +7,43 @@ from stylenat import command
 from stylenat.config import ExperimentConfig
 from stylenat.presentation.page import write_page
 from stylenat.presentation.published import read_published
-from stylenat.presentation.tables import EXTRACTORS, metric_table, throughput_table
+from stylenat.presentation.speeds import throughput_table
+from stylenat.presentation.tables import METRIC_TABLES, metric_table
 from stylenat.records import atomic, read_json
 
 
 def run(args: argparse.Namespace) -> None:
-    experiment = ExperimentConfig.from_dict(read_json(args.experiment))
+    experiments = [ExperimentConfig.from_dict(read_json(path)) for path in args.experiment]
     published = read_published(args.published)
-    records = {str(path): read_json(path) for path in args.records}
+    records = {
+        f"{path}, record {number}": record
+        for path in args.records
+        for number, record in enumerate(read_json(path))
+    }
     if args.table == "throughput":
-        measurements = [record for file in records.values() for record in file]
-        frame = throughput_table(measurements, experiment, published)
+        frame = throughput_table(list(records.values()), experiments, published)
     else:
-        frame = metric_table(records, args.table, experiment, published)
+        frame = metric_table(records, args.table, experiments[0], published)
     with atomic(args.output) as temporary:
         frame.to_csv(temporary, index=False)
-    write_page(args.html, frame, f"{experiment.name}: {args.table}")
+    names = ", ".join(experiment.name for experiment in experiments)
+    write_page(args.html, frame, f"{names}: {args.table}")
     counts = ", ".join(f"{count} {kind}" for kind, count in frame["kind"].value_counts().items())
     command.log.info("%s: %d rows (%s)", args.output, len(frame), counts)
 
 
 def main() -> None:
     options = command.parser(__doc__)
-    options.add_argument("--table", choices=[*EXTRACTORS, "throughput"], required=True)
-    options.add_argument("--experiment", type=Path, required=True, help="resolved experiment")
+    options.add_argument("--table", choices=[*METRIC_TABLES, "throughput"], required=True)
     options.add_argument(
-        "--records", type=Path, nargs="+", required=True, help="JSON records of this experiment"
+        "--experiment",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="resolved experiment; for throughput, all that were measured side by side",
+    )
+    options.add_argument(
+        "--records", type=Path, nargs="+", required=True, help="their JSON records"
     )
     options.add_argument("--published", type=Path, required=True, help="published results (CSV)")
     options.add_argument("--output", type=Path, required=True, help="the table (CSV)")

@@ -1,67 +1,94 @@
-"""Measure how many images a second a generator makes: upstream's protocol, and a batch sweep."""
+"""Measure how many images a second generators make: upstream's protocol, then a batch sweep with and
+without the mapping network and the conversion to uint8.
+
+Several generators are measured in interleaved rounds, so that whatever else the machine does, it
+does to all of them. Those of --experiments are untrained: speed does not depend on the weights.
+"""
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from stylenat import command, runtime
+from stylenat import command
+from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
-from stylenat.evaluation.timing import MEDIAN, UPSTREAM, throughput
-from stylenat.models import load_generator, read_header
-from stylenat.models.attention import default_backend
-from stylenat.records import sha256, write_json
+from stylenat.evaluation.timing import DTYPES, EXECUTIONS, sweep
+from stylenat.models import Generator, load_generator, read_header
+from stylenat.records import read_json, sha256, write_json
 
 SECONDS = {"cpu": 5.0, "cuda": 600.0}
 
 
 def run(args: argparse.Namespace) -> None:
-    generator = load_generator(args.weights, args.device)
-    _, provenance = read_header(args.weights)
-    experiment = provenance["experiment"]  # None for a checkpoint converted without one
-    common = {
-        "experiment": experiment and experiment["name"],
-        "step": provenance["step"],
-        "generator_sha256": sha256(args.weights),
-        "resolution": generator.config.image_size,
-        "parameters": sum(parameter.numel() for parameter in generator.parameters()),
-        "device": runtime.describe_device(args.device),
-        "backend": default_backend(args.device),
-        "threads": torch.get_num_threads(),
-        "timed": "mapping and synthesis, z to image in float32, both on the device",
-        "versions": runtime.versions(),
-        "commit": runtime.commit(),
-    }
-    seconds = args.seconds or SECONDS[args.device.type]
+    named = [_trained(path) for path in args.weights] + [_new(path) for path in args.experiments]
+    names, generators = zip(*named, strict=True)
+    for generator in generators:
+        generator.to(args.device).eval().requires_grad_(False)
+    seconds = args.seconds or SECONDS[args.device.type] * len(generators)
     records = []
-    # Ascending, because a process's peak memory never falls.
-    for protocol, batch_size in ((UPSTREAM, 1), *((MEDIAN, b) for b in sorted(args.batch_sizes))):
-        try:
-            measured = throughput(generator, protocol, batch_size, seconds)
-        except torch.OutOfMemoryError:
-            command.log.warning("batch size %d does not fit into memory: left out", batch_size)
-            break
-        records.append(common | measured)
-        command.log.info(
-            "%s, batch %d: %.2f images/s (quartiles %.2f to %.2f, %d rounds), %.0f MB",
-            protocol.name,
-            batch_size,
-            *(measured[f"images_per_second{key}"] for key in ("", "_q25", "_q75")),
-            measured["rounds"],
-            measured["memory_mb"],
-        )
+    for measured in sweep(generators, args.batch_sizes, seconds, args.dtype, args.execution):
+        for name, own in zip(names, measured, strict=True):
+            for record in own:
+                _log(name, record)
+                records.append(name | record)
     if not records:
         raise UserError("not even one image fits into the memory of this device; use a larger one.")
     write_json(args.output, records)
 
 
+def _trained(path: Path) -> tuple[dict[str, Any], Generator]:
+    _, provenance = read_header(path)
+    experiment = provenance["experiment"]  # None for a checkpoint converted without one
+    name = {
+        "experiment": experiment and experiment["name"],
+        "step": provenance["step"],
+        "generator_sha256": sha256(path),
+    }
+    return name, load_generator(path)
+
+
+def _new(path: Path) -> tuple[dict[str, Any], Generator]:
+    experiment = ExperimentConfig.from_dict(read_json(path))
+    torch.manual_seed(0)
+    name = {"experiment": experiment.name, "step": None, "generator_sha256": None}
+    return name, Generator(experiment.model)
+
+
+def _log(name: dict[str, Any], record: dict[str, Any]) -> None:
+    command.log.info(
+        "%s, %s, batch %d, %s: %.2f images/s (quartiles %.2f to %.2f, %d rounds), %.0f MB",
+        name["experiment"],
+        record["protocol"],
+        record["batch_size"],
+        record["timed"],
+        *(record[f"images_per_second{key}"] for key in ("", "_q25", "_q75")),
+        record["rounds"],
+        record["memory_mb"],
+    )
+
+
 def main() -> None:
     options = command.parser(__doc__)
-    options.add_argument("--weights", type=Path, required=True, help="generator (safetensors)")
-    options.add_argument("--batch-sizes", type=int, nargs="+", required=True, help="to sweep")
+    source = options.add_mutually_exclusive_group(required=True)
+    source.add_argument("--weights", type=Path, nargs="+", default=[], help="safetensors")
+    source.add_argument("--experiments", type=Path, nargs="+", default=[], help="resolved (JSON)")
     options.add_argument(
-        "--seconds", type=float, help=f"time for each measurement; if not given, {SECONDS}"
+        "--batch-sizes",
+        type=int,
+        nargs="+",
+        required=True,
+        help="to sweep; on a GPU, the largest that fits is measured, too",
     )
+    options.add_argument(
+        "--seconds",
+        type=float,
+        help="time for each batch size, all generators together; "
+        f"if not given, so many for each of them: {SECONDS}",
+    )
+    options.add_argument("--dtype", choices=DTYPES, default="float32", help="of our protocol")
+    options.add_argument("--execution", choices=EXECUTIONS, default="eager", help="of the network")
     options.add_argument("--output", type=Path, required=True, help="list of records (JSON)")
     command.add_device(options)
     command.main(options, run)

@@ -14,6 +14,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from stylenat import runtime
 from stylenat.errors import UserError
 from stylenat.experiments import resolve
+from stylenat.records import sha256
 
 
 def refuse(message):
@@ -43,10 +44,30 @@ def foreign_experiments():
     return [name for name, it in EXPERIMENTS.items() if it.checkpoint is not None]
 
 
+def protocols_at(experiment, step):
+    """What is measured of this snapshot."""
+    it = EXPERIMENTS[experiment]
+    last = int(step) == it.snapshots[-1]
+    return list(dict.fromkeys([*it.protocols, *(it.final_protocols if last else [])]))
+
+
+def protocols_of(experiment):
+    return protocols_at(experiment, EXPERIMENTS[experiment].snapshots[-1])
+
+
+def protocol_table(protocol):
+    """Fréchet distances have a table of all snapshots for each feature network."""
+    it = config["protocols"][protocol]
+    if it["metric"] != "frechet":
+        return "metrics"
+    return "fid" if it["extractor"] == "inception" else f"fd_{it['extractor']}"
+
+
 def table_names(names):
-    """The tables that the protocols of these experiments write to, and the throughput."""
-    used = {config["protocols"][p]["table"] for name in names for p in EXPERIMENTS[name].protocols}
-    return [*sorted(used), "throughput"]
+    """A table for each Fréchet distance, one of everything about the last snapshot, and one of the
+    throughput."""
+    used = {protocol_table(p) for name in names for p in protocols_of(name)}
+    return [*sorted(used | {"metrics"}), "throughput"]
 
 
 def tables(names):
@@ -57,6 +78,21 @@ def grids(names):
     return [
         f"results/{name}/grids/{step}.png" for name in names for step in EXPERIMENTS[name].snapshots
     ]
+
+
+def pictures(names):
+    """What is drawn of the last snapshot, as far as an experiment has it."""
+    wanted = []
+    for name in names:
+        it = EXPERIMENTS[name]
+        model = it.config.model
+        wanted += [f"results/{name}/receptive.svg", f"results/{name}/latents/truncation.png"]
+        if it.curated:
+            wanted.append(f"results/{name}/grids/curated.png")
+        # Where the attention maps begin.
+        if any(k == "hydra" and s >= 16 for k, s in zip(model.block, model.resolutions)):
+            wanted.append(f"results/{name}/attention/neighbourhoods.png")
+    return wanted + copies(names)
 
 
 def curves(names):
@@ -95,12 +131,39 @@ def first_weights(wildcards):
     return f"results/{wildcards.experiment}/weights/{step}.safetensors"
 
 
+def statistics_kind(protocols, **same):
+    """`features` if one of these protocols on the same images needs more than their moments."""
+    used = [config["protocols"][protocol] for protocol in protocols]
+    needed = any(it["metric"] != "frechet" and same.items() <= it.items() for it in used)
+    return "features" if needed else "statistics"
+
+
+def last_weights(wildcards):
+    step = EXPERIMENTS[wildcards.experiment].snapshots[-1]
+    return f"results/{wildcards.experiment}/weights/{step}.safetensors"
+
+
+def compared_experiments():
+    """The experiments whose generators are measured side by side."""
+    return [f"results/{name}/experiment.json" for name in config["comparison"]["experiments"]]
+
+
 def snapshot_statistics(wildcards):
+    """Every sampling set of a snapshot: seeds 0 to n - 1, n to 2n - 1, …"""
+    experiment, step = wildcards.experiment, wildcards.step
     protocol = config["protocols"][wildcards.protocol]
-    return (
-        f"results/{wildcards.experiment}/statistics/"
-        f"{wildcards.step}.{protocol['extractor']}.{protocol['samples']}.npz"
-    )
+    extractor, n = protocol["extractor"], protocol["samples"]
+    kind = statistics_kind(protocols_at(experiment, step), extractor=extractor, samples=n)
+    it = EXPERIMENTS[experiment]
+    repeats = it.repeats if int(step) == it.snapshots[-1] else 1
+    return [
+        f"results/{experiment}/{kind}/{step}.{extractor}.{first}-{first + n - 1}.npz"
+        for first in range(0, repeats * n, n)
+    ]
+
+
+def first_statistics(wildcards):
+    return snapshot_statistics(wildcards)[0]
 
 
 def reference_statistics(subset=None):
@@ -108,19 +171,37 @@ def reference_statistics(subset=None):
 
     def path(wildcards):
         protocol = config["protocols"][wildcards.protocol]
+        extractor, reals = protocol["extractor"], protocol["reals"]
+        same = {"extractor": extractor} | ({} if subset else {"reals": reals})
+        kind = statistics_kind(protocols_of(wildcards.experiment), **same)
         name = EXPERIMENTS[wildcards.experiment].config.dataset
-        return f"results/data/{name}.{protocol['extractor']}.{subset or protocol['reals']}.npz"
+        return f"results/data/{name}.{extractor}.{subset or reals}.{kind}.npz"
 
     return path
 
 
-def metrics_of(experiment, protocols):
-    steps = [*EXPERIMENTS[experiment].snapshots, "floor"]
-    return [f"results/{experiment}/metrics/{step}.{p}.json" for p in protocols for step in steps]
+def metrics_of(experiment, protocols, last=False):
+    """Records of every snapshot that each protocol measures, or of the last one; and the floors."""
+    it, paths = EXPERIMENTS[experiment], []
+    for protocol in protocols:
+        every = protocol in it.protocols and not last
+        steps = [*(it.snapshots if every else it.snapshots[-1:]), "floor"]
+        paths += [f"results/{experiment}/metrics/{step}.{protocol}.json" for step in steps]
+    return paths
 
 
 def all_metrics(wildcards):
     return metrics_of(wildcards.experiment, EXPERIMENTS[wildcards.experiment].protocols)
+
+
+def copies(names):
+    """Samples beside the training images nearest to them, where a protocol looks for copies."""
+    return [
+        f"results/{name}/copies/{EXPERIMENTS[name].snapshots[-1]}.{protocol}.png"
+        for name in names
+        for protocol in protocols_of(name)
+        if config["protocols"][protocol]["metric"] == "copies"
+    ]
 
 
 def training_records(wildcards):
@@ -129,19 +210,20 @@ def training_records(wildcards):
 
 
 def table_records(wildcards):
-    """What a table lists: the metrics of its protocols at every snapshot, or the throughput."""
+    """What a table lists: a Fréchet distance at every snapshot, all metrics of the last one, or the
+    throughput."""
     experiment, table = wildcards.experiment, wildcards.table
     if table == "throughput":
         return [f"results/{experiment}/throughput.json"]
-    protocols = [
-        p for p in EXPERIMENTS[experiment].protocols if config["protocols"][p]["table"] == table
-    ]
-    if not protocols:
+    if table == "metrics":
+        return metrics_of(experiment, protocols_of(experiment), last=True)
+    used = [p for p in protocols_of(experiment) if protocol_table(p) == table]
+    if not used:
         refuse(
             f"experiments.{experiment}.evaluation.protocols: none of "
-            f"{', '.join(EXPERIMENTS[experiment].protocols)} writes to the table {table}"
+            f"{', '.join(protocols_of(experiment))} writes to the table {table}"
         )
-    return metrics_of(experiment, protocols)
+    return metrics_of(experiment, used)
 
 
 # ----------------------------------------------------------------------------------------- params
@@ -169,20 +251,28 @@ def checkpoint_step(wildcards):
     return EXPERIMENTS[wildcards.experiment].checkpoint["step"]
 
 
-def protocol_table(wildcards):
-    return config["protocols"][wildcards.protocol]["table"]
+def protocol_metric(wildcards):
+    return config["protocols"][wildcards.protocol]["metric"]
+
+
+def features_option(wildcards):
+    return "--features" if wildcards.kind == "features" else ""
 
 
 def snapshot_option(wildcards, input):
     return f"--weights {input.weights}"
 
 
-def sample_seeds(wildcards):
-    return f"0-{int(wildcards.samples) - 1}"
-
-
 def grid_seeds(wildcards):
     return f"0-{EXPERIMENTS[wildcards.experiment].grid - 1}"
+
+
+def curated_seeds(wildcards):
+    return ",".join(map(str, EXPERIMENTS[wildcards.experiment].curated))
+
+
+def published_content(wildcards):
+    return sha256("config/published.csv")
 
 
 def throughput_batch_sizes(wildcards):
@@ -282,5 +372,6 @@ wildcard_constraints:
     extractor=any_of(config["weights"]),
     table=any_of(table_names(EXPERIMENTS)),
     step="[0-9]+",
-    samples="[0-9]+",
+    seeds="[0-9]+-[0-9]+",
+    kind="statistics|features",
     subset="all|[0-9]+|half0|half1",

@@ -7,34 +7,36 @@ rule sample:
     input:
         "results/{experiment}/weights/{step}.safetensors",
     output:
-        temp("results/{experiment}/samples/{step}.{samples}.lmdb"),
+        temp("results/{experiment}/samples/{step}.{seeds}.lmdb"),
     log:
-        "results/logs/sample/{experiment}.{step}.{samples}.log",
+        "results/logs/sample/{experiment}.{step}.{seeds}.log",
     benchmark:
-        "results/benchmarks/sample/{experiment}.{step}.{samples}.tsv"
+        "results/benchmarks/sample/{experiment}.{step}.{seeds}.tsv"
     conda:
         "../../envs/networks.yaml"
     threads: 1
     resources:
         gpu=gpus,
     params:
-        seeds=sample_seeds,
         device=device,
     shell:
-        "python -m stylenat.steps.sample --weights {input} --seeds {params.seeds}"
+        "python -m stylenat.steps.sample --weights {input} --seeds {wildcards.seeds}"
         " --output {output} --device {params.device} --log {log}"
 
 
+# Moments alone (`statistics`), or the features of every image with them (`features`: 400 MB for 50,000
+# of Inception's), where a metric needs those: one pass either way. Features are kept, so that
+# another metric needs no sampling.
 rule statistics:
     input:
-        images="results/{experiment}/samples/{step}.{samples}.lmdb",
+        images="results/{experiment}/samples/{step}.{seeds}.lmdb",
         weights="results/weights/{extractor}.pth",
     output:
-        "results/{experiment}/statistics/{step}.{extractor}.{samples}.npz",
+        "results/{experiment}/{kind}/{step}.{extractor}.{seeds}.npz",
     log:
-        "results/logs/statistics/{experiment}.{step}.{extractor}.{samples}.log",
+        "results/logs/statistics/{experiment}.{step}.{extractor}.{seeds}.{kind}.log",
     benchmark:
-        "results/benchmarks/statistics/{experiment}.{step}.{extractor}.{samples}.tsv"
+        "results/benchmarks/statistics/{experiment}.{step}.{extractor}.{seeds}.{kind}.tsv"
     conda:
         "../../envs/networks.yaml"
     threads: 1
@@ -42,11 +44,12 @@ rule statistics:
         gpu=gpus,
     params:
         subset="all",
+        features=features_option,
         device=device,
     shell:
         "python -m stylenat.steps.statistics --images {input.images} --subset {params.subset}"
-        " --extractor {wildcards.extractor} --weights {input.weights} --output {output}"
-        " --device {params.device} --log {log}"
+        " --extractor {wildcards.extractor} --weights {input.weights} {params.features}"
+        " --output {output} --device {params.device} --log {log}"
 
 
 # The reals that a protocol compares with, and their two halves, whose distance is the floor.
@@ -55,13 +58,14 @@ use rule statistics as statistics_of_reals with:
         images="results/data/{dataset}.lmdb",
         weights="results/weights/{extractor}.pth",
     output:
-        "results/data/{dataset}.{extractor}.{subset}.npz",
+        "results/data/{dataset}.{extractor}.{subset}.{kind}.npz",
     log:
-        "results/logs/statistics/{dataset}.{extractor}.{subset}.log",
+        "results/logs/statistics/{dataset}.{extractor}.{subset}.{kind}.log",
     benchmark:
-        "results/benchmarks/statistics/{dataset}.{extractor}.{subset}.tsv"
+        "results/benchmarks/statistics/{dataset}.{extractor}.{subset}.{kind}.tsv"
     params:
         subset="{subset}",
+        features=features_option,
         device=device,
 
 
@@ -78,11 +82,11 @@ rule metrics:
     conda:
         "../../envs/networks.yaml"
     params:
-        table=protocol_table,
+        metric=protocol_metric,
         snapshot=snapshot_option,
     shell:
         "python -m stylenat.steps.metrics --statistics {input.statistics} --reference {input.reference}"
-        " --protocol {wildcards.protocol} --table {params.table} --experiment {input.experiment}"
+        " --metric {params.metric} --protocol {wildcards.protocol} --experiment {input.experiment}"
         " {params.snapshot} --output {output} --log {log}"
 
 
@@ -96,8 +100,26 @@ use rule metrics as metrics_of_reals with:
     log:
         "results/logs/metrics/{experiment}.floor.{protocol}.log",
     params:
-        table=protocol_table,
+        metric=protocol_metric,
         snapshot="",
+
+
+# The training images nearest to the first samples, for a figure.
+rule neighbours:
+    input:
+        statistics=first_statistics,
+        reference=reference_statistics(),
+        experiment="results/{experiment}/experiment.json",
+    output:
+        "results/{experiment}/neighbours/{step}.{protocol}.npz",
+    log:
+        "results/logs/neighbours/{experiment}.{step}.{protocol}.log",
+    conda:
+        "../../envs/networks.yaml"
+    shell:
+        "python -m stylenat.steps.neighbours --statistics {input.statistics}"
+        " --reference {input.reference} --protocol {wildcards.protocol} --step {wildcards.step}"
+        " --experiment {input.experiment} --output {output} --log {log}"
 
 
 # As many threads as there are, so that nothing else runs beside the measurement.
@@ -114,8 +136,28 @@ rule throughput:
     resources:
         gpu=gpus,
     params:
+        source="--weights",
         batch_sizes=throughput_batch_sizes,
         device=device,
+        seconds="",
     shell:
-        "python -m stylenat.steps.throughput --weights {input} --batch-sizes {params.batch_sizes}"
+        "python -m stylenat.steps.throughput {params.source} {input}"
+        " --batch-sizes {params.batch_sizes} {params.seconds}"
         " --output {output} --device {params.device} --log {log}"
+
+
+# Untrained, on a GPU if there is one.
+use rule throughput as throughput_side_by_side with:
+    input:
+        compared_experiments(),
+    output:
+        "results/comparison/throughput.json",
+    log:
+        "results/logs/throughput/comparison.log",
+    resources:
+        gpu=0,
+    params:
+        source="--experiments",
+        batch_sizes=config["comparison"]["batch_sizes"],
+        device="auto",
+        seconds=f"--seconds {config['comparison']['seconds']}",

@@ -23,6 +23,135 @@ rule grid:
         " --device {params.device} --log {log}"
 
 
+# The same of the last snapshot, for seeds that somebody picked.
+use rule grid as curated with:
+    input:
+        last_weights,
+    output:
+        report(
+            "results/{experiment}/grids/curated.png",
+            caption="../report/curated.rst",
+            category="Samples",
+            subcategory="{experiment}",
+            labels={"iteration": "last, curated"},
+        ),
+    log:
+        "results/logs/grid/{experiment}.curated.log",
+    params:
+        seeds=curated_seeds,
+        device=device,
+
+
+rule latents:
+    input:
+        last_weights,
+    output:
+        truncation=report(
+            "results/{experiment}/latents/truncation.png",
+            caption="../report/truncation.rst",
+            category="Latent space",
+            labels={"experiment": "{experiment}", "picture": "truncation sweep"},
+        ),
+        mixing=report(
+            "results/{experiment}/latents/mixing.png",
+            caption="../report/mixing.rst",
+            category="Latent space",
+            labels={"experiment": "{experiment}", "picture": "style mixing"},
+        ),
+        interpolation=report(
+            "results/{experiment}/latents/interpolation.gif",
+            caption="../report/interpolation.rst",
+            category="Latent space",
+            labels={"experiment": "{experiment}", "picture": "interpolation"},
+        ),
+    log:
+        "results/logs/latents/{experiment}.log",
+    conda:
+        "../../envs/networks.yaml"
+    resources:
+        gpu=gpus,
+    params:
+        device=device,
+    shell:
+        "python -m stylenat.steps.latents --weights {input} --truncation {output.truncation}"
+        " --mixing {output.mixing} --interpolation {output.interpolation}"
+        " --device {params.device} --log {log}"
+
+
+rule attention:
+    input:
+        last_weights,
+    output:
+        neighbourhoods=report(
+            "results/{experiment}/attention/neighbourhoods.png",
+            caption="../report/neighbourhoods.rst",
+            category="Attention",
+            labels={"experiment": "{experiment}", "picture": "weights of one pixel"},
+        ),
+        mean_query=report(
+            "results/{experiment}/attention/mean_query.png",
+            caption="../report/mean_query.rst",
+            category="Attention",
+            labels={"experiment": "{experiment}", "picture": "mean query against all keys"},
+        ),
+    log:
+        "results/logs/attention/{experiment}.log",
+    conda:
+        "../../envs/networks.yaml"
+    resources:
+        gpu=gpus,
+    params:
+        device=device,
+    shell:
+        "python -m stylenat.steps.attention --weights {input} --mean-query {output.mean_query}"
+        " --neighbourhoods {output.neighbourhoods} --device {params.device} --log {log}"
+
+
+rule receptive:
+    input:
+        "results/{experiment}/experiment.json",
+    output:
+        report(
+            "results/{experiment}/receptive.svg",
+            caption="../report/receptive.rst",
+            category="Attention",
+            labels={"experiment": "{experiment}", "picture": "receptive fields"},
+        ),
+        "results/{experiment}/receptive.png",
+    log:
+        "results/logs/receptive/{experiment}.log",
+    localrule: True
+    conda:
+        "../../envs/report.yaml"
+    shell:
+        "python -m stylenat.steps.receptive --experiment {input} --outputs {output} --log {log}"
+
+
+rule copies:
+    input:
+        neighbours="results/{experiment}/neighbours/{step}.{protocol}.npz",
+        weights="results/{experiment}/weights/{step}.safetensors",
+        data=dataset,
+    output:
+        report(
+            "results/{experiment}/copies/{step}.{protocol}.png",
+            caption="../report/copies.rst",
+            category="Memorisation",
+            labels={"experiment": "{experiment}", "protocol": "{protocol}"},
+        ),
+    log:
+        "results/logs/copies/{experiment}.{step}.{protocol}.log",
+    conda:
+        "../../envs/networks.yaml"
+    resources:
+        gpu=gpus,
+    params:
+        device=device,
+    shell:
+        "python -m stylenat.steps.copies --neighbours {input.neighbours} --weights {input.weights}"
+        " --data {input.data} --output {output} --device {params.device} --log {log}"
+
+
 rule curve:
     input:
         records=training_records,
@@ -49,7 +178,7 @@ rule tables:
     input:
         records=table_records,
         experiment="results/{experiment}/experiment.json",
-        published="config/published.csv",
+        published=ancient("config/published.csv"),
     output:
         csv="results/{experiment}_{table}.csv",
         html=report(
@@ -63,10 +192,30 @@ rule tables:
     localrule: True
     conda:
         "../../envs/networks.yaml"
+    params:
+        table="{table}",
+        # In place of its time, which says when it was checked out: tables that came from another
+        # machine are drawn there, not made again from the beginning.
+        published=published_content,
     shell:
-        "python -m stylenat.steps.tables --table {wildcards.table} --experiment {input.experiment}"
+        "python -m stylenat.steps.tables --table {params.table} --experiment {input.experiment}"
         " --records {input.records} --published {input.published}"
         " --output {output.csv} --html {output.html} --log {log}"
+
+
+use rule tables as tables_side_by_side with:
+    input:
+        records="results/comparison/throughput.json",
+        experiment=compared_experiments(),
+        published=ancient("config/published.csv"),
+    output:
+        csv="results/comparison_throughput.csv",
+        html="results/comparison_throughput.html",
+    log:
+        "results/logs/tables/comparison_throughput.log",
+    params:
+        table="throughput",
+        published=published_content,
 
 
 rule figures:
@@ -88,6 +237,13 @@ rule figures:
             labels={"figure": "FID vs throughput"},
         ),
         fid_vs_throughput_png="results/figures/fid_vs_throughput.png",
+        fid_vs_images=report(
+            "results/figures/fid_vs_images.svg",
+            caption="../report/progress.rst",
+            category="Figures",
+            labels={"figure": "FID vs images seen"},
+        ),
+        fid_vs_images_png="results/figures/fid_vs_images.png",
     log:
         "results/logs/figures/figures.log",
     localrule: True
@@ -96,4 +252,5 @@ rule figures:
     shell:
         "python -m stylenat.steps.figures --tables {input.tables} --published {input.published}"
         " --fid-vs-params {output.fid_vs_params} {output.fid_vs_params_png}"
-        " --fid-vs-throughput {output.fid_vs_throughput} {output.fid_vs_throughput_png} --log {log}"
+        " --fid-vs-throughput {output.fid_vs_throughput} {output.fid_vs_throughput_png}"
+        " --fid-vs-images {output.fid_vs_images} {output.fid_vs_images_png} --log {log}"

@@ -1,0 +1,83 @@
+"""Draw what a generator attends to while it makes the image of one seed.
+
+--mean-query: every head's logits of all keys against the mean query, at levels from 16² on, as the
+reference draws them. --neighbourhoods: the true attention weights of one pixel's query, with their
+kernel and dilation, at every level of neighbourhood attention.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from stylenat import command
+from stylenat.errors import UserError
+from stylenat.images import to_uint8
+from stylenat.models import load_generator
+from stylenat.models.attention_maps import (
+    BlockAttention,
+    mean_query_maps,
+    neighbourhood_weights,
+    record_attention,
+)
+from stylenat.models.latents import styles
+from stylenat.presentation import style
+from stylenat.presentation.attention import GroupMaps, draw_mean_query, draw_neighbourhoods
+
+REFERENCE_LEVELS = 16  # sides from which the reference draws its maps
+
+
+def run(args: argparse.Namespace) -> None:
+    generator = load_generator(args.weights, args.device)
+    size = generator.config.image_size
+    place = tuple(args.pixel or (size // 2, size // 2))
+    if not all(0 <= p < size for p in place):
+        raise UserError(f"--pixel {place[0]} {place[1]}: outside of an image of {size} × {size}.")
+    image, blocks = record_attention(generator, styles(generator, [args.seed]))
+    picture = to_uint8(image)[0].permute(1, 2, 0).cpu().numpy()
+    mean_query = [
+        maps
+        for block in blocks
+        if block.side >= REFERENCE_LEVELS
+        for maps in _by_group(block, mean_query_maps(block))
+    ]
+    if not mean_query:
+        raise UserError(f"{args.weights} has no neighbourhood attention at 16² or finer to show.")
+    true = []
+    for block in blocks:
+        y, x = (p * block.side // size for p in place)
+        true += _by_group(block, neighbourhood_weights(block, y, x))
+    facts = {"seed": str(args.seed), "truncation": "None"}
+    with style.styled():
+        style.save(draw_mean_query(picture, args.seed, mean_query), [args.mean_query], facts)
+        figure = draw_neighbourhoods(picture, args.seed, place, true)
+        facts["pixel"] = f"row {place[0]}, column {place[1]}"
+        style.save(figure, [args.neighbourhoods], facts)
+    command.log.info("%s, %s: %s", args.mean_query, args.neighbourhoods, facts)
+
+
+def _by_group(block: BlockAttention, maps: Tensor) -> list[GroupMaps]:
+    """Maps (heads, side, side) of a block, shared out to its head groups."""
+    parts = torch.split(maps, [group.heads for group in block.groups])
+    return [
+        GroupMaps(block.level, block.block, group.kernel_size, group.dilation, part.numpy())
+        for group, part in zip(block.groups, parts, strict=True)
+    ]
+
+
+def main() -> None:
+    options = command.parser(__doc__)
+    command.add_device(options)
+    options.add_argument("--weights", type=Path, required=True, help="generator (safetensors)")
+    options.add_argument("--seed", type=int, default=0, help="whose image is made")
+    options.add_argument(
+        "--pixel", type=int, nargs=2, metavar=("ROW", "COLUMN"), help="the query; default: centre"
+    )
+    for name in ("--mean-query", "--neighbourhoods"):
+        options.add_argument(name, type=Path, required=True, help="the PNG")
+    command.main(options, run)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Draw samples beside the training images nearest to them, copies framed."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stylenat import command
+from stylenat.data.store import ImageStore
+from stylenat.errors import UserError
+from stylenat.models import load_generator
+from stylenat.models.latents import generate
+from stylenat.presentation import style
+from stylenat.presentation.mosaic import draw_mosaic
+from stylenat.records import read_npz, sha256
+
+ROWS = 8  # of the samples in the file those nearest to a training image
+
+
+def run(args: argparse.Namespace) -> None:
+    arrays, record = read_npz(args.neighbours)
+    store = ImageStore(args.data)
+    _require_same(args, record, store)
+    nearest = np.argsort(arrays["distances"][:, 0], kind="stable")[:ROWS]
+    seeds = arrays["seeds"][nearest].tolist()
+    indices, distances = arrays["indices"][nearest], arrays["distances"][nearest]
+    generator = load_generator(args.weights, args.device)
+    # `generate` wants seeds that share a pass beside each other.
+    made = dict(zip(sorted(seeds), generate(generator, sorted(seeds)), strict=True))
+    pictures = np.stack(
+        [
+            np.stack([made[seed], *(store.read(int(index)) for index in row)])
+            for seed, row in zip(seeds, indices, strict=True)
+        ]
+    )
+    copies = {(row, 0) for row in range(len(seeds)) if distances[row, 0] <= record["threshold"]}
+    footer = (
+        f"Under the training images: Euclidean distance in the features of {record['extractor']}. "
+        f"Framed: copies, at most {record['threshold']:.3g} from a training image, as "
+        f"{record['quantile']:.0%} of training images are from another. "
+        f"{record['copies']:.2%} of all {record['n_generated']:,} samples are copies. Shown: of "
+        f"the first {len(arrays['seeds'])} the {len(seeds)} nearest to a training image."
+    )
+    with style.styled():
+        figure = draw_mosaic(
+            pictures,
+            [f"seed {seed}" for seed in seeds],
+            [
+                "sample",
+                "nearest",
+                "2nd",
+                "3rd",
+                *(f"{n}th" for n in range(4, indices.shape[1] + 1)),
+            ],
+            notes=[["", *(f"{distance:.3g}" for distance in row)] for row in distances],
+            framed=copies,
+            sources=(0, 1),
+            footer=footer,
+        )
+        facts = {"seeds": ",".join(map(str, seeds)), "truncation": "None"}
+        style.save(figure, [args.output], facts)
+    command.log.info("%s: %d of %d samples shown are copies", args.output, len(copies), len(seeds))
+
+
+def _require_same(args: argparse.Namespace, record: dict[str, Any], store: ImageStore) -> None:
+    for path, key, found in (
+        (args.weights, "generator_sha256", sha256(args.weights)),
+        (args.data, "dataset_sha256", store.metadata["content_sha256"]),
+    ):
+        if record[key] != found:
+            raise UserError(
+                f"{path} is not what {args.neighbours} was made from ({key} differs); "
+                "run the step neighbours again."
+            )
+
+
+def main() -> None:
+    options = command.parser(__doc__)
+    command.add_device(options)
+    options.add_argument("--neighbours", type=Path, required=True, help="of the step neighbours")
+    options.add_argument("--weights", type=Path, required=True, help="generator (safetensors)")
+    options.add_argument("--data", type=Path, required=True, help="the training images (LMDB)")
+    options.add_argument("--output", type=Path, required=True, help="the PNG")
+    command.main(options, run)
+
+
+if __name__ == "__main__":
+    main()

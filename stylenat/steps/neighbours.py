@@ -1,0 +1,95 @@
+"""Find the training images nearest to samples, and how near training images are to each other.
+
+A sample that is nearer to a training image than nearly all training images are to one another is
+a copy. The output (npz) holds, for the first samples, their seeds, indices of the nearest training
+images and distances, and for the whole sets each image's distance to the nearest training image.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from stylenat import command, runtime
+from stylenat.errors import UserError
+from stylenat.evaluation.moments import COMPARABLE, Statistics, require_same
+from stylenat.evaluation.neighbours import COPY_QUANTILE, TrainingSet, nearest
+from stylenat.models.latents import parse_seeds
+from stylenat.records import read_json, write_npz
+
+SHOWN = 16  # samples whose neighbours a figure can show …
+NEIGHBOURS = 5  # … and so many for each
+
+
+def run(args: argparse.Namespace) -> None:
+    generated, reals = Statistics.load(args.statistics), Statistics.load(args.reference)
+    require_same(COMPARABLE, generated.record, reals.record)
+    for path, statistics in ((args.statistics, generated), (args.reference, reals)):
+        if statistics.features is None:
+            raise UserError(f"{path} holds no features; compute it again with --features.")
+    if (reals.record["kind"], reals.record["subset"]) != ("real", "all"):
+        raise UserError(
+            f"{args.reference} is not of all training images ({reals.record['kind']}, subset "
+            f"{reals.record['subset']}); a copy of one that is left out would go unseen."
+        )
+    if generated.record.get("seeds") is None:
+        raise UserError(f"{args.statistics} is not of samples; there are no seeds to show.")
+    training = TrainingSet.of(reals.features)
+    indices, distances = nearest(generated.features, training.features, NEIGHBOURS)
+    copies = float((distances[:, 0] <= training.threshold).mean())
+    write_npz(
+        args.output,
+        {
+            "seeds": np.array(parse_seeds(generated.record["seeds"])[:SHOWN]),
+            "indices": indices[:SHOWN],
+            "distances": distances[:SHOWN],
+            "sample_distances": distances[:, 0],
+            "train_distances": training.distances,
+        },
+        {
+            "experiment": read_json(args.experiment)["name"],
+            "dataset": reals.record["dataset"]["name"],
+            "dataset_sha256": reals.record["dataset"]["content_sha256"],
+            "resolution": reals.record["dataset"]["resolution"],
+            "step": args.step,
+            "protocol": args.protocol,
+            "extractor": reals.record["extractor"],
+            "weights_sha256": reals.record["weights_sha256"],
+            "generator_sha256": generated.record["generator_sha256"],
+            "n_generated": generated.moments.count,
+            "n_real": reals.moments.count,
+            "seeds": generated.record["seeds"],
+            "quantile": COPY_QUANTILE,
+            "threshold": training.threshold,
+            "copies": copies,
+            "versions": runtime.versions(),
+            "commit": runtime.commit(),
+        },
+    )
+    command.log.info(
+        "%s: %.2f %% of %d samples are as near to a training image as the nearest %g %% of "
+        "training images are to each other",
+        args.output,
+        100 * copies,
+        generated.moments.count,
+        100 * COPY_QUANTILE,
+    )
+
+
+def main() -> None:
+    options = command.parser(__doc__)
+    options.add_argument(
+        "--statistics", type=Path, required=True, help="of the samples, with features"
+    )
+    options.add_argument(
+        "--reference", type=Path, required=True, help="of all training images, with features"
+    )
+    options.add_argument("--protocol", required=True, help="the measurement's name")
+    options.add_argument("--step", type=int, required=True, help="the snapshot that was sampled")
+    options.add_argument("--experiment", type=Path, required=True, help="resolved experiment")
+    options.add_argument("--output", type=Path, required=True, help="neighbours (npz)")
+    command.main(options, run)
+
+
+if __name__ == "__main__":
+    main()

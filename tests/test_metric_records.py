@@ -1,0 +1,299 @@
+"""From statistics to metric records: the steps `metrics` and `neighbours`, and what they refuse."""
+
+import json
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from stylenat.config import ExperimentConfig
+from stylenat.errors import UserError
+from stylenat.evaluation import frechet_distance
+from stylenat.evaluation.moments import Statistics
+from stylenat.models import Generator, save_generator
+from stylenat.records import read_json, read_npz, sha256, write_json
+from stylenat.steps import metrics, neighbours
+from tests.colours import compute, expected_features, install, random_images, store
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    return install(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def chain(workplace):
+    """Reals, their halves, a snapshot with its samples, and everything's statistics."""
+    values = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["defaults"]
+    model = values["model"] | {
+        "image_size": 8,
+        "style_dim": 8,
+        "mapping_layers": 1,
+        "channel_max": 16,
+        "min_heads": 2,
+    }
+    experiment = ExperimentConfig.from_dict(
+        {
+            "name": "tiny",
+            "dataset": "photos",
+            "model": model,
+            "discriminator": {"image_size": 8} | values["discriminator"],
+            "training": values["training"],
+        }
+    )
+    write_json(workplace / "experiment.json", experiment.to_dict())
+    provenance = {"experiment": {"name": "tiny"}, "step": 400, "images_seen": 6400}
+    save_generator(workplace / "g.safetensors", Generator(experiment.model), provenance)
+    store(workplace / "real.lmdb", random_images(0, 120))
+    store(
+        workplace / "fake.lmdb",
+        random_images(1, 90) // 2,
+        name="tiny",
+        generator_sha256=sha256(workplace / "g.safetensors"),
+    )
+    for subset in ("all", "half0", "half1"):
+        compute(workplace, workplace / "real.lmdb", subset=subset, output=f"{subset}.npz")
+    compute(workplace, workplace / "fake.lmdb", output="fake.npz")
+    return workplace
+
+
+def measure_all(
+    chain, *measured, reference="all.npz", weights="g.safetensors", metric="frechet"
+) -> list[dict]:
+    metrics.run(
+        Namespace(
+            statistics=[chain / name for name in measured or ["fake.npz"]],
+            reference=chain / reference,
+            metric=metric,
+            protocol=f"{metric}_of_colours",
+            experiment=chain / "experiment.json",
+            weights=weights and chain / weights,
+            output=chain / "metric.json",
+        )
+    )
+    return read_json(chain / "metric.json")
+
+
+def measure(chain, *measured, **options) -> dict:
+    """The record of a metric that is a single number."""
+    (record,) = measure_all(chain, *measured, **options)
+    return record
+
+
+def another_set(chain, seed: int, count: int = 90) -> str:
+    """Statistics of as many other samples of the same weights."""
+    generator = sha256(chain / "g.safetensors")
+    images = random_images(seed, count) // 2
+    seeds = f"{100 * seed}-{100 * seed + count - 1}"
+    path = store(chain / f"{seed}.lmdb", images, generator_sha256=generator, seeds=seeds)
+    return compute(chain, path, output=f"{seed}.npz", keep=True).name
+
+
+def change(chain, name, **fields):
+    """A copy of a statistics file with other fields in its record; a.b for nested ones."""
+    result = Statistics.load(chain / name)
+    for field, value in fields.items():
+        record, (*path, last) = result.record, field.split("__")
+        for key in path:
+            record = record[key]
+        record[last] = value
+    result.save(chain / "changed.npz")
+    return "changed.npz"
+
+
+def test_a_snapshots_record(chain):
+    record = measure(chain)
+    real = expected_features(random_images(0, 120))
+    fake = expected_features(random_images(1, 90) // 2)
+    expected = frechet_distance(real.mean(0), np.cov(real.T), fake.mean(0), np.cov(fake.T))
+    assert record["value"] == pytest.approx(expected, rel=1e-5)
+    assert record["values"] == [record["value"]]
+    known = {
+        "experiment": "tiny",
+        "dataset": "photos",
+        "resolution": 8,
+        "kind": "snapshot",
+        "step": 400,
+        "images_seen": 6400,
+        "n_generated": 90,
+        "n_real": 120,
+        "filter": "lanczos",
+        "protocol": "frechet_of_colours",
+        "metric": "fd_colours",
+        "better": "lower",
+        "seeds": [None],
+        "generator_sha256": sha256(chain / "g.safetensors"),
+    }
+    assert {key: record[key] for key in known} == known
+    trained = json.loads((chain / "experiment.json").read_text())["model"]
+    assert trained["image_size"] == 8
+    assert record["parameters"] > 1000
+
+
+def test_several_sampling_sets_give_their_mean_and_every_value(chain):
+    names = ["fake.npz", another_set(chain, 2), another_set(chain, 3)]
+    alone = [measure(chain, name)["value"] for name in names]
+    record = measure(chain, *names)
+    assert record["values"] == alone and len(set(alone)) == 3
+    assert record["value"] == pytest.approx(np.mean(alone))
+    assert (record["n_generated"], record["seeds"]) == (90, [None, "200-289", "300-389"])
+
+
+def test_sampling_sets_that_are_not_several_are_refused(chain):
+    name = another_set(chain, 2)
+    with pytest.raises(UserError, match="2.npz and .*2.npz hold the same images"):
+        measure(chain, "fake.npz", name, name)
+    with pytest.raises(UserError, match="fake.npz holds 90 images and .*3.npz 50"):
+        measure(chain, "fake.npz", another_set(chain, 3, count=50))
+    with pytest.raises(UserError, match="changed.npz but"):
+        measure(chain, "fake.npz", change(chain, name, generator_sha256="00"))
+
+
+@pytest.mark.parametrize(
+    ("metric", "names"),
+    [
+        ("kid", ["kid_colours"]),
+        ("prdc", [f"{p}_colours" for p in ("precision", "recall", "density", "coverage")]),
+        ("copies", ["copies_colours"]),
+        ("frechet_infinity", ["fd_colours_infinity"]),
+    ],
+)
+def test_metrics_of_features_are_one_record_each(chain, metric, names):
+    compute(chain, chain / "real.lmdb", output="all.npz", keep=True)
+    sets = [another_set(chain, 2), another_set(chain, 3)]
+    records = measure_all(chain, *sets, metric=metric)
+    assert [record["metric"] for record in records] == names
+    for record in records:
+        assert len(record["values"]) == 2 and record["uncertainty_of"]
+        assert (record["n_generated"], record["n_real"], record["kind"]) == (90, 120, "snapshot")
+
+
+@pytest.mark.parametrize("metric", ["kid", "prdc", "copies", "frechet_infinity"])
+def test_statistics_that_do_not_fit_are_refused_by_every_metric(chain, metric):
+    compute(chain, chain / "real.lmdb", output="all.npz", keep=True)
+    samples = another_set(chain, 2)
+    for field, value in (("extractor", "lite0"), ("weights_sha256", "00")):
+        with pytest.raises(UserError, match=f"^{field} is"):
+            measure_all(chain, change(chain, samples, **{field: value}), metric=metric)
+    with pytest.raises(UserError, match="^dataset.filter is"):
+        changed = change(chain, samples, dataset__filter="box")
+        measure_all(chain, changed, metric=metric)
+
+
+def test_the_floor_compares_the_two_halves(chain):
+    record = measure(chain, "half0.npz", reference="half1.npz", weights=None)
+    assert (record["kind"], record["step"]) == ("floor", None)
+    assert (record["n_generated"], record["n_real"]) == (60, 60)
+    assert 0 < record["value"] < measure(chain)["value"]
+
+
+def test_a_floor_of_overlapping_sets_is_refused(chain):
+    with pytest.raises(UserError, match="subset is 'half0'.*'all'"):
+        measure(chain, "half0.npz", reference="all.npz", weights=None)
+    with pytest.raises(UserError, match="^dataset.content_sha256 is"):
+        measure(
+            chain,
+            change(chain, "half0.npz", dataset__content_sha256="00"),
+            reference="half1.npz",
+            weights=None,
+        )
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("extractor", "inception"),
+        ("weights_sha256", "00"),
+        ("dataset__resolution", 16),
+        ("dataset__filter", "box"),
+    ],
+)
+def test_statistics_that_do_not_fit_are_refused_with_field_and_values(chain, field, value):
+    found = Statistics.load(chain / "fake.npz").record
+    name = field.replace("__", ".")
+    for key in name.split("."):
+        found = found[key]
+    with pytest.raises(UserError, match=f"^{name} is {found!r} .* {value!r}"):
+        measure(chain, reference=change(chain, "all.npz", **{field: value}))
+
+
+def test_a_filter_that_is_not_known_is_not_compared(chain):
+    changed = change(chain, "fake.npz", dataset__filter=None)
+    assert measure(chain, changed)["filter"] == "lanczos"
+
+
+def test_samples_of_other_weights_are_refused(chain):
+    with pytest.raises(UserError, match="^generator_sha256 is '00'|^generator_sha256 is 00"):
+        measure(chain, change(chain, "fake.npz", generator_sha256="00"))
+
+
+def test_another_data_sets_reals_are_refused(chain):
+    with pytest.raises(UserError, match="dataset.name is 'other'.*'photos'"):
+        measure(chain, reference=change(chain, "all.npz", dataset__name="other"))
+    with pytest.raises(UserError, match="must be of reals"):
+        measure(chain, reference="fake.npz")
+
+
+def test_fewer_images_than_features_are_warned_about(chain, caplog):
+    compute(chain, chain / "real.lmdb", subset="2", output="two.npz")
+    measure(chain, reference="two.npz")
+    assert "2 real images for 3 features" in caplog.text
+
+
+# ------------------------------------------------------------------------------ neighbours
+
+
+def find_neighbours(chain, samples: str, reference: str = "all.npz"):
+    neighbours.run(
+        Namespace(
+            statistics=chain / samples,
+            reference=chain / reference,
+            protocol="copies_colours",
+            step=400,
+            experiment=chain / "experiment.json",
+            output=chain / "neighbours.npz",
+        )
+    )
+    return read_npz(chain / "neighbours.npz")
+
+
+def copied_samples(chain) -> str:
+    """Samples of a generator that knows the training images by heart, last one first."""
+    images = random_images(0, 120)[::-1]
+    path = store(chain / "copied.lmdb", images, generator_sha256="9e", seeds="0-119")
+    return compute(chain, path, output="copied.npz", keep=True).name
+
+
+def test_a_copied_training_set_is_flagged_and_traced(chain):
+    compute(chain, chain / "real.lmdb", output="all.npz", keep=True)
+    arrays, record = find_neighbours(chain, copied_samples(chain))
+    assert record["copies"] == 1
+    np.testing.assert_array_equal(arrays["seeds"], np.arange(16))
+    np.testing.assert_array_equal(arrays["indices"][:, 0], 119 - np.arange(16))
+    assert not arrays["distances"][:, 0].any() and (np.diff(arrays["distances"]) > 0).all()
+    assert (arrays["sample_distances"] <= record["threshold"]).all()
+    assert (arrays["train_distances"] <= record["threshold"]).mean() == pytest.approx(
+        0.01, abs=0.01
+    )
+
+    arrays, record = find_neighbours(chain, another_set(chain, 2))
+    assert record["copies"] < 0.1
+    np.testing.assert_array_equal(arrays["seeds"], np.arange(200, 216))
+    assert arrays["indices"].shape == (16, 5) and arrays["sample_distances"].shape == (90,)
+
+
+def test_neighbours_need_all_training_images_and_features(chain):
+    with pytest.raises(UserError, match="all.npz holds no features"):
+        find_neighbours(chain, copied_samples(chain))
+    compute(chain, chain / "real.lmdb", subset="half0", output="half0.npz", keep=True)
+    with pytest.raises(UserError, match="half0.npz is not of all training images"):
+        find_neighbours(chain, copied_samples(chain), "half0.npz")
+    compute(chain, chain / "real.lmdb", output="all.npz", keep=True)
+    with pytest.raises(UserError, match="all.npz is not of samples"):
+        find_neighbours(chain, "all.npz")
+    with pytest.raises(UserError, match="^extractor is"):
+        find_neighbours(chain, change(chain, copied_samples(chain), extractor="lite0"))

@@ -1,0 +1,90 @@
+"""Metric tables: sampling sets, selected snapshots, and every metric of the last one."""
+
+import pandas as pd
+import pytest
+
+from stylenat.errors import UserError
+from stylenat.presentation.measured import read_measured
+from stylenat.presentation.published import read_published
+from tests.test_presentation import PUBLISHED_CSV, fid, floor, lite0, table
+
+
+@pytest.fixture(scope="module")
+def published() -> pd.DataFrame:
+    return read_published(PUBLISHED_CSV)
+
+
+def test_several_sampling_sets_are_a_mean_with_its_spread(published):
+    frame = table(
+        fid(step=200, value=2.5), fid(value=2.2, values=[2.1, 2.2, 2.3], seeds=["a", "b", "c"]),
+        published=published,
+    )  # fmt: skip
+    one, three = frame[frame["kind"] == "snapshot"].to_dict("records")
+    assert (one["value"], one["minimum"], one["sets"]) == (2.5, 2.5, 1) and pd.isna(one["std"])
+    assert (three["value"], three["minimum"], three["sets"]) == (2.2, 2.1, 3)
+    assert three["std"] == pytest.approx(0.1), "divided by n - 1"
+    assert three["difference"] == pytest.approx(0.154), "of the mean, not of the luckiest set"
+    assert three["seeds"] == "a; b; c"
+
+
+def test_the_snapshot_selected_by_its_value_is_said_to_be(published):
+    steps = {100: 5.0, 200: 2.0, 300: 3.0}
+    # The last one's first set alone is comparable with the single sets of the others.
+    records = [fid(step=step, value=value) for step, value in steps.items()]
+    records[-1] |= {"values": [3.0, 1.0], "value": 2.0}
+    frame = table(*records, floor(), published=published).set_index("step", drop=False)
+    assert frame["selection"].dropna().to_dict() == {
+        200: "best of 3, selected by this metric", 300: "last",
+    }  # fmt: skip
+    falling = [fid(step=step, value=5 - step / 100) for step in steps]
+    frame = table(*falling, published=published)
+    assert frame["selection"].dropna().tolist() == ["last, and the best of 3"]
+    frame = table(fid(checkpoint="FFHQ256.pt"), published=published)
+    assert frame["selection"].dropna().tolist() == ["by its authors"]
+
+
+def test_the_highest_recall_is_the_best(published):
+    names = {"protocol": "prdc_lite0", "metric": "recall_lite0", "better": "higher"}
+    records = [lite0(**names, step=s, value=v) for s, v in ((1, 0.2), (2, 0.7), (3, 0.5))]
+    frame = table(*records, published=published, name="metrics")
+    best = frame[frame["selection"].str.startswith("best", na=False)]
+    assert best["value"].tolist() == [0.7]
+
+
+def test_one_table_of_everything_about_the_last_snapshot(published):
+    precision = {"protocol": "prdc_lite0", "metric": "precision_lite0", "better": "higher"}
+    kid = {"protocol": "kid_lite0", "metric": "kid_lite0"}
+    of_floor = {"kind": "floor", "step": None}
+    records = [
+        lite0(), lite0(**of_floor, value=24.0), lite0(**precision, value=0.5),
+        lite0(**kid, value=0.1), lite0(**kid, **of_floor, value=0.01),
+        lite0(**precision, **of_floor, value=0.8),
+    ]  # fmt: skip
+    frame = table(*records, published=published, name="metrics")
+    assert frame[["metric", "kind", "value", "better"]].values.tolist() == [
+        ["fd_lite0", "snapshot", 2.31, "lower"], ["fd_lite0", "floor", 24.0, "lower"],
+        ["precision_lite0", "snapshot", 0.5, "higher"], ["precision_lite0", "floor", 0.8, "higher"],
+        ["kid_lite0", "snapshot", 0.1, "lower"], ["kid_lite0", "floor", 0.01, "lower"],
+    ]  # fmt: skip
+    assert set(frame["table"]) == {"metrics"} and set(frame["protocol"]) > {"prdc_lite0"}
+    dinov2 = {"metric": "fd_dinov2", "extractor": "dinov2", "weights_sha256": "d1"}
+    table(lite0(), lite0(**dinov2), published=published, name="metrics")
+    with pytest.raises(UserError, match="weights_sha256 is 'd1' in 1.json but '67' in 2.json"):
+        other = lite0(**dinov2 | {"protocol": "p", "weights_sha256": "67"})
+        table(lite0(), lite0(**dinov2), other, published=published, name="metrics")
+    with pytest.raises(UserError, match="0.json: extractor is 'dinov2'.* needs 'lite0'"):
+        table(lite0(**precision, extractor="dinov2"), published=published, name="metrics")
+
+
+def test_fid_is_held_against_the_published_value_wherever_it_is_listed(published):
+    infinity = fid(protocol="fid50k_infinity", metric="fid_infinity", value=2.1)
+    frame = table(fid(), infinity, published=published, name="metrics").set_index("metric")
+    assert frame.loc["fid", "difference"] == 0.264
+    assert pd.isna(frame.loc["fid_infinity", "published"])
+    assert frame.loc["fid_infinity", "verdict"] == "fid_infinity is not FID: no published value"
+
+
+def test_figures_take_no_values_from_the_table_of_all_metrics(published, tmp_path):
+    table(fid(), published=published).to_csv(tmp_path / "a.csv", index=False)
+    table(fid(), published=published, name="metrics").to_csv(tmp_path / "b.csv", index=False)
+    assert len(read_measured([tmp_path / "a.csv", tmp_path / "b.csv"])) == 1
