@@ -1,0 +1,50 @@
+"""The benchmarks run and say what they measured; how fast anything is, no test asks."""
+
+import json
+
+import pytest
+import torch
+
+from benchmarks.formulations import dense, gather
+from stylenat.models.attention import neighborhood_attention
+from tests.project import run
+
+ARGUMENTS = {
+    "attention": ("--largest", "16", "--product", "64"),
+    "generator": ("--image-size", "8", "--batch-sizes", "2"),
+    "iteration": ("--cases", "galaxies32:4"),
+}
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_a_benchmark_leaves_a_record_and_a_table(name, tmp_path):
+    done = run(
+        *("python", "-m", f"benchmarks.{name}", *ARGUMENTS[name]),
+        *("--device", "cpu", "--seconds", "0", "--output", str(tmp_path)),
+    )
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / f"{name}.json").read_text())
+    assert {"device", "threads", "load_before", "versions", "commit"} <= record.keys()
+    for row in record["rows"]:
+        timings = row["times"].values() if "times" in row else [row]
+        for timing in timings:
+            assert 0 < timing["ms_q25"] <= timing["ms"] <= timing["ms_q75"]
+            assert timing["rounds"] >= 3
+    lines = (tmp_path / f"{name}.md").read_text().splitlines()
+    assert sum(line.startswith("| ") for line in lines) > len(record["rows"]) / 4
+
+
+def test_every_formulation_gives_the_same_output_and_gradients():
+    torch.manual_seed(0)
+    inputs = [torch.randn(2, 3, 9, 11, 4, dtype=torch.float64) for _ in range(3)]
+    inputs.append(torch.randn(3, 5, 5, dtype=torch.float64))
+    inputs = [x.requires_grad_() for x in inputs]
+    grad = torch.randn(inputs[0].shape, dtype=torch.float64)
+
+    def outcome(attend):
+        out = attend(*inputs, 3, 2)
+        return out, *torch.autograd.grad(out, inputs, grad)
+
+    expected = outcome(neighborhood_attention)
+    for attend in (gather, dense):
+        torch.testing.assert_close(outcome(attend), expected)
