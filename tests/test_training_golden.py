@@ -134,7 +134,10 @@ def train(backend: str, iterations: int) -> Trainer:
         assert found["grad_norm_d"] == pytest.approx(golden["clip_norm"], rel=1e-4)
         assert ("r1" in found) == (golden["r1"] is not None)
         if golden["r1"]:
-            assert found["r1"] == pytest.approx(golden["r1"][0], rel=1e-4)
+            # Adam without momentum turns rounding of gradients near zero into steps of full size,
+            # and no other number is as sensitive to them.
+            exact = backend in ("reference", "tiles")
+            assert found["r1"] == pytest.approx(golden["r1"][0], rel=1e-4 if exact else 1e-3)
         assert dict(golden["lrs"]) == pytest.approx({"d": found["lr_d"], "g": found["lr_g"]})
     return trainer
 
