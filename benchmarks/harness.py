@@ -120,6 +120,11 @@ def peak_memory(function: Callable[..., Any], *arguments: Any) -> float:
 
 def _call(function: Callable[..., Any], arguments: tuple) -> float:
     function(*arguments)
+    return resident_peak()
+
+
+def resident_peak() -> float:
+    """Most memory (MB of 10⁶ bytes) that this process has had since its start."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 

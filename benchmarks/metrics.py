@@ -9,14 +9,12 @@ of both sets included. The time that features take to be computed or read does n
 
 import argparse
 import multiprocessing
-import resource
-import sys
 import time
 
 import numpy as np
 import torch
 
-from benchmarks.harness import Row, markdown, parser, record, write
+from benchmarks.harness import Row, markdown, parser, record, resident_peak, write
 from stylenat import command
 from stylenat.evaluation.metrics import METRICS
 from stylenat.evaluation.moments import Moments, Statistics
@@ -57,12 +55,11 @@ def measure(metric: str, images: int, dimension: int, threads: int) -> Row:
         Moments.of(generated.features)
     else:
         METRICS[metric](real)(generated)
-    unit = 1 if sys.platform == "darwin" else 1024
     return {
         "metric": metric,
         "wall_s": time.perf_counter() - wall,
         "cpu_s": time.process_time() - processor,
-        "memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6),
+        "memory_mb": round(resident_peak()),
     }
 
 

@@ -1,6 +1,7 @@
 """What every feature network has in common: uint8 images in, float32 features out."""
 
 import pickle
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from stylenat.errors import UserError
 Weights = str | Path | Mapping[str, Tensor]
 
 
-class FeatureNetwork(nn.Module):
+class FeatureNetwork(nn.Module, ABC):
     """Frozen network: uint8 (B, 3, H, W) on any device → float32 (B, dimension) on its own.
 
     Subclasses build their layers in ``__init__``, then call :meth:`load_weights`, and turn
@@ -50,9 +51,9 @@ class FeatureNetwork(nn.Module):
         """Whether a key of the weights file belongs to a part that is not computed here."""
         return False
 
+    @abstractmethod
     def features(self, pixels: Tensor) -> Tensor:
         """float32 pixels 0…255 (B, 3, H, W) → features (B, dimension)."""
-        raise NotImplementedError
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> Tensor:
