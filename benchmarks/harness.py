@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import resource
 import sys
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ import yaml
 from stylenat import command, runtime
 from stylenat.config import ModelConfig
 from stylenat.errors import UserError
+from stylenat.evaluation.timing import elapsed
 from stylenat.records import atomic, write_json
 
 ROOT = Path(__file__).parents[1]
@@ -62,7 +62,7 @@ def in_turn(
     times: dict[str, list[float]] = {}
     for name, program in programs.items():
         try:
-            _time(program, device)
+            elapsed(program, device)
         except (RuntimeError, ValueError, UserError) as error:
             reason = str(error).strip().partition("\n")[0]
             command.log.warning("%s left out: %s: %s", name, type(error).__name__, reason)
@@ -71,16 +71,8 @@ def in_turn(
     for _ in range(MOST_ROUNDS):
         for name, values in times.items():
             if len(values) < LEAST_ROUNDS or sum(values) < seconds:
-                values.append(_time(programs[name], device))
+                values.append(elapsed(programs[name], device))
     return {name: np.array(values) for name, values in times.items()}
-
-
-def _time(program: Program, device: torch.device) -> float:
-    start = time.perf_counter()
-    program()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
 
 
 def summary(times: np.ndarray) -> Row:

@@ -187,6 +187,7 @@ class TrainingConfig:
     seed: int
     weight_std: float  # of the generator's initial linear layers and bias tables
     rgb_gain: float  # of the Xavier initialisation of its colours
+    position_scale: float  # of its position embeddings at first; learned from there
     batch_size: int
     horizontal_flips: bool
     generator_lr: float

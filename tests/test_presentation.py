@@ -41,7 +41,8 @@ def experiment(name: str = "ffhq256", dataset: str = "ffhq256", size: int = 256)
         "kernels": [[3]] + [[7]] * 8, "dilations": [[1]] * 9,
     }  # fmt: skip
     training = {
-        "seed": 0, "weight_std": 0.02, "rgb_gain": 0.02, "batch_size": 16, "horizontal_flips": True,
+        "seed": 0, "weight_std": 0.02, "rgb_gain": 0.02, "position_scale": 0.0, "batch_size": 16,
+        "horizontal_flips": True,
         "generator_lr": 1e-4, "discriminator_lr": 2e-4, "beta1": 0.0, "beta2": 0.99, "lr_decay_start": None,
         "lr_decay_end": None, "r1_gamma": 1.0, "r1_interval": 16, "bcr_weight": 1.0,
         "gradient_clip": 5.0, "ema_half_life": 100.0,

@@ -110,6 +110,7 @@ def train(backend: str) -> Trainer:
             seed=0,
             weight_std=0.02,
             rgb_gain=0.02,
+            position_scale=0.0,
             batch_size=4,
             horizontal_flips=False,
             generator_lr=5e-5,

@@ -11,6 +11,7 @@ def experiment(**training) -> ExperimentConfig:
         "seed": 3,
         "weight_std": 0.02,
         "rgb_gain": 0.02,
+        "position_scale": 0.0,
         "batch_size": 8,
         "horizontal_flips": True,
         "generator_lr": 1e-3,

@@ -179,12 +179,13 @@ def _rounds(works: Sequence[Work], rounds: int, seconds: float, device: torch.de
     times: list[list[float]] = []
     spent = 0.0
     while len(times) < rounds and (len(times) < LEAST_ROUNDS or spent < seconds):
-        times.append([_time(work, device) for work in works])
+        times.append([elapsed(work, device) for work in works])
         spent += sum(times[-1])
     return np.array(times)
 
 
-def _time(work: Work, device: torch.device) -> float:
+def elapsed(work: Work, device: torch.device) -> float:
+    """Seconds until the device has done ``work``."""
     start = time.perf_counter()
     work()
     if device.type == "cuda":

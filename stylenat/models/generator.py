@@ -280,12 +280,13 @@ class Generator(nn.Module):
             ToRGB(config.width(config.resolutions[min(level + 1, last)]), upsample=level < last)
             for level in levels
         )
-        self.initialise(weight_std=0.02, rgb_gain=0.02)
+        self.initialise(weight_std=0.02, rgb_gain=0.02, position_scale=0.0)
 
     @torch.no_grad()
-    def initialise(self, weight_std: float, rgb_gain: float) -> None:
+    def initialise(self, weight_std: float, rgb_gain: float, position_scale: float) -> None:
         """Draw the linear layers and bias tables from a truncated normal of ``weight_std``, the
-        colours from a Xavier normal of ``rgb_gain``; 0.02 each is the reference's choice."""
+        colours from a Xavier normal of ``rgb_gain``, and scale every position embedding by
+        ``position_scale``; 0.02, 0.02 and 0 are the reference's choice."""
         for module in self.modules():
             match module:
                 case nn.Linear():
@@ -295,6 +296,8 @@ class Generator(nn.Module):
                 case nn.Conv2d():
                     nn.init.xavier_normal_(module.weight, gain=rgb_gain)
                     nn.init.zeros_(module.bias)
+                case LevelUpsample():
+                    nn.init.constant_(module.alpha, position_scale)
                 case FullAttention():
                     nn.init.trunc_normal_(module.rpb, std=weight_std)
                 case HydraAttention() | WindowAttention():

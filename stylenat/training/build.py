@@ -12,6 +12,7 @@ def build_trainer(experiment: ExperimentConfig, world: World, passes: int = 1) -
     """Networks initialised on the CPU, so that a seed gives the same weights on every device."""
     torch.manual_seed(experiment.training.seed)
     generator = Generator(experiment.model)
-    generator.initialise(experiment.training.weight_std, experiment.training.rgb_gain)
+    training = experiment.training
+    generator.initialise(training.weight_std, training.rgb_gain, training.position_scale)
     discriminator = Discriminator(experiment.discriminator).to(world.device)
     return Trainer(generator.to(world.device), discriminator, experiment.training, world, passes)
