@@ -15,6 +15,14 @@ def normal(name: str, shape: tuple[int, ...]) -> torch.Tensor:
     return torch.from_numpy(generator.standard_normal(shape, dtype=np.float32).copy())
 
 
+def example(shape, kernel_size, dtype=torch.float32):
+    """q, k and v as views of what a linear layer puts out, a bias and the output's gradient."""
+    batch, heads, height, width, head_dim = shape
+    qkv = normal("qkv", (batch, height, width, 3, heads, head_dim)).to(dtype)
+    rpb = normal("rpb", (heads, 2 * kernel_size - 1, 2 * kernel_size - 1))
+    return *qkv.permute(3, 0, 4, 1, 2, 5), rpb, normal("grad", shape).to(dtype)
+
+
 def outcome(q, k, v, rpb, grad, *arguments, **options):
     """Output and the gradients of q, k, v and, where there is one, rpb."""
     inputs = [x.detach().requires_grad_() for x in (q, k, v, rpb) if x is not None]

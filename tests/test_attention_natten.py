@@ -6,6 +6,8 @@ from types import ModuleType
 
 import pytest
 import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from stylenat.models import attention
 from stylenat.models.attention import (
@@ -14,10 +16,36 @@ from stylenat.models.attention import (
     neighborhood_attention,
     reference,
 )
-from tests.attention import GROUPS, assert_close, groups_outcome, normal
+from tests.attention import (
+    GROUPS,
+    assert_close,
+    example,
+    geometries,
+    groups_outcome,
+    normal,
+    outcome,
+)
 
 BACKEND = "stylenat.models.attention.natten_ops"
 missing = pytest.mark.skipif("natten" not in available_backends(), reason="NATTEN is not installed")
+
+
+@missing
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(geometry=geometries(), with_bias=st.booleans())
+def test_random_geometries(geometry, with_bias):
+    shape, kernel_size, dilation = geometry
+    assume(kernel_size > 1)  # which NATTEN refuses
+    if attention._module("natten").FUSED:
+        pytest.skip("this version serves GPUs without a bias only")
+    q, k, v, rpb, grad = example(shape, kernel_size)
+    arguments = (rpb if with_bias else None, grad)
+    exact = [None if x is None else x.double() for x in (q, k, v, *arguments)]
+    assert_close(
+        outcome(q, k, v, *arguments, kernel_size, dilation, 0.7, backend="natten"),
+        outcome(*exact, kernel_size, dilation, 0.7, backend="reference"),
+        1e-5,
+    )
 
 
 @missing

@@ -21,6 +21,7 @@ from tests.attention import (
     GROUPS,
     assert_close,
     assert_equal,
+    example,
     geometries,
     groups_outcome,
     normal,
@@ -37,14 +38,6 @@ needs_gpu = pytest.mark.skipif(not GPU, reason="no GPU here")
 # computes TF32 as float32.
 TOLERANCES = {torch.float32: 1e-5, torch.float16: 3e-3, torch.bfloat16: 2e-2}
 TF32 = 3e-3
-
-
-def example(shape, kernel_size, dtype=torch.float32):
-    """q, k and v as views of what a linear layer puts out, a bias and the output's gradient."""
-    batch, heads, height, width, head_dim = shape
-    qkv = normal("qkv", (batch, height, width, 3, heads, head_dim)).to(dtype)
-    rpb = normal("rpb", (heads, 2 * kernel_size - 1, 2 * kernel_size - 1))
-    return *qkv.permute(3, 0, 4, 1, 2, 5), rpb, normal("grad", shape).to(dtype)
 
 
 def check(q, k, v, rpb, grad, *arguments, tolerance=None):

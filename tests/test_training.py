@@ -35,6 +35,23 @@ def test_published_decay_and_correction():
     assert schedule.lazy_correction(config) == 16 / 17
 
 
+# ------------------------------------------------------------------------- first weights
+
+
+def test_the_generator_starts_from_the_configured_weights():
+    settings = experiment(weight_std=0.1, rgb_gain=0.5, position_scale=0.25)
+    weights = build_trainer(settings, ALONE).generator.state_dict()
+
+    linear = torch.cat([w.flatten() for name, w in weights.items() if ".mlp.fc1.weight" in name])
+    assert linear.std().item() == pytest.approx(0.1, rel=0.1)
+    scales = [w for name, w in weights.items() if name.endswith("upsample.alpha")]
+    assert scales and all(w.item() == 0.25 for w in scales)
+    colours = [w for name, w in weights.items() if name.endswith("conv.weight")]
+    # Xavier: gain * sqrt(2 / (fan_in + fan_out)); 8 channels to 3.
+    deviation = torch.cat([w.flatten() for w in colours]).std().item()
+    assert deviation == pytest.approx(0.5 * math.sqrt(2 / 11), rel=0.3)
+
+
 # ------------------------------------------------------------------------- augmentation
 
 
