@@ -297,7 +297,7 @@ def test_a_training_key_retrains_that_experiment(finished, edit):
     edit("    x: 1\n", "    training: {generator_lr: 0.1}\n")
     assert plan(cwd=finished) == {}, "another experiment's learning rate"
 
-    edit("    training:\n      batch_size: 16\n", "    training:\n      batch_size: 8\n")
+    edit("      batch_size: 16\n", "      batch_size: 8\n")
     jobs = plan(cwd=finished)
     run = galaxies(finished)["run"]
     assert jobs["experiment"] == jobs["initialise"] == 1
