@@ -117,7 +117,7 @@ def program(
     if direction == "forward":
 
         def run() -> None:
-            with torch.no_grad():
+            with torch.inference_mode():
                 attend(qkv, tables, case.groups)
     else:
         grad = torch.randn_like(qkv[..., : case.channels])

@@ -11,7 +11,6 @@ import copy
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.harness import (
@@ -26,7 +25,7 @@ from benchmarks.harness import (
     summary,
     write,
 )
-from stylenat import command
+from stylenat import command, runtime
 from stylenat.config import ModelConfig
 from stylenat.images import to_uint8
 from stylenat.models import Generator, load_generator
@@ -76,7 +75,7 @@ def linear_layers(generator: Generator, z: Tensor, dtype: str) -> Program:
     def run() -> None:
         with torch.inference_mode(), precision(z.device, dtype):
             for layer, shape in calls:
-                F.linear(values[: shape.numel()].view(shape), layer.weight, layer.bias)
+                layer(values[: shape.numel()].view(shape))
 
     return run
 
@@ -122,6 +121,7 @@ def build(config: ModelConfig, device: torch.device) -> Generator:
 def sample_once(config: ModelConfig, batch: int, dtype: str) -> None:
     """What the peak memory is measured of: a process that makes one batch on the CPU."""
     device = torch.device("cpu")
+    runtime.keep_freed_memory()
     generator = build(config, device)
     with torch.inference_mode(), precision(device, dtype):
         generator(torch.randn(batch, config.style_dim))

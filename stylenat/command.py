@@ -103,6 +103,8 @@ def _header(args: argparse.Namespace) -> None:
         from stylenat.models.attention import describe
 
         args.device = runtime.select_device(args.device)
+        if args.device.type == "cpu":
+            runtime.keep_freed_memory()
         log.info("device: %s", runtime.describe_device(args.device))
         log.info("attention backend: %s", describe(args.device))
     else:

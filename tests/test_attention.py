@@ -72,9 +72,12 @@ def test_tiles_equal_reference(geometry, with_bias, kind_cost, piece_bytes):
         patch.setattr(tiles, "PIECE_BYTES", piece_bytes)
         tiling.tiling.cache_clear()
         actual = outcome(*inputs, kernel_size, dilation, 0.7, backend="tiles")
+        with torch.inference_mode():
+            inferred = neighborhood_attention(*inputs[:4], kernel_size, dilation, 0.7, "tiles")
         tiling.tiling.cache_clear()
     expected = outcome(*inputs, kernel_size, dilation, 0.7, backend="reference")
     assert_equal(actual, expected, 1e-10)
+    assert_equal([inferred], expected[:1], 1e-10)
 
 
 @pytest.mark.parametrize("shape, kernel_size, dilation", [((2, 2, 40, 33, 8), 7, 2)])

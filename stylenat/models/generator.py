@@ -15,6 +15,7 @@ from stylenat.config import HeadGroup, ModelConfig
 from stylenat.models.attention import hydra_attention
 from stylenat.models.layers import (
     EqualLinear,
+    PixelLinear,
     Upsample,
     pieces,
     pixelwise,
@@ -97,8 +98,8 @@ class FullAttention(nn.Module):
         # Checkpoints of the reference hold that of the 4² level, the only one they have.
         index, held = relative_position_index(side), side == START_SIDE
         self.register_buffer("relative_position_index", index, persistent=held)
-        self.qkv = nn.Linear(channels, 3 * channels)
-        self.proj = nn.Linear(channels, channels)
+        self.qkv = PixelLinear(channels, 3 * channels)
+        self.proj = PixelLinear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         batch, height, width, _ = x.shape
@@ -116,13 +117,13 @@ class HydraAttention(nn.Module):
     def __init__(self, channels: int, groups: tuple[HeadGroup, ...], bias: bool):
         super().__init__()
         self.groups = groups
-        self.qkv = nn.Linear(channels, 3 * channels)
+        self.qkv = PixelLinear(channels, 3 * channels)
         tables = [
             torch.empty(group.heads, 2 * group.kernel_size - 1, 2 * group.kernel_size - 1)
             for group in groups
         ]
         self.rpb = nn.ParameterList(tables) if bias else (None,) * len(groups)
-        self.proj = nn.Linear(channels, channels)
+        self.proj = PixelLinear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.proj(hydra_attention(self.qkv(x), self.rpb, self.groups))
@@ -134,8 +135,8 @@ class MLP(nn.Module):
     def __init__(self, channels: int, ratio: float):
         super().__init__()
         hidden = int(channels * ratio)
-        self.fc1 = nn.Linear(channels, hidden)
-        self.fc2 = nn.Linear(hidden, channels)
+        self.fc1 = PixelLinear(channels, hidden)
+        self.fc2 = PixelLinear(hidden, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         def layers(x: Tensor) -> Tensor:
@@ -192,7 +193,7 @@ class LevelUpsample(nn.Module):
         super().__init__()
         self.alpha = nn.Parameter(torch.zeros(1))
         self.norm = nn.LayerNorm(inputs)
-        self.reduction = nn.Linear(inputs, outputs, bias=False)
+        self.reduction = PixelLinear(inputs, outputs, bias=False)
         self.sin_pos_embed = SinusoidalEmbedding(side, outputs)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -51,6 +51,22 @@ def pixelwise(layers: Callable[[Tensor], Tensor], x: Tensor, outputs: int, wides
     return y
 
 
+class PixelLinear(nn.Linear):
+    """Linear layer on every pixel of a map: (B, H, W, inputs) → (B, H, W, outputs).
+
+    Outside training, on a CPU, as the convolution it equals: in float32 PyTorch has linear layers
+    done by its BLAS, and convolutions by oneDNN, which on some processors makes twice as much of
+    the vector units. Training keeps the roundings that the reference's numbers were recorded
+    with: the first steps of Adam, which follow signs, enlarge others.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training or x.device.type != "cpu" or x.dtype != torch.float32:
+            return super().forward(x)
+        weight = self.weight[:, :, None, None]
+        return F.conv2d(x.permute(0, 3, 1, 2), weight, self.bias).permute(0, 2, 3, 1)
+
+
 class BiasedLeakyReLU(nn.Module):
     """Per-channel bias, leaky ReLU, √2. Channels are dimension 1."""
 

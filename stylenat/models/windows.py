@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stylenat.models.layers import PIECE_NUMBERS, prefers_pieces
+from stylenat.models.layers import PIECE_NUMBERS, PixelLinear, prefers_pieces
 
 
 def relative_position_index(side: int) -> Tensor:
@@ -74,9 +74,9 @@ class WindowAttention(nn.Module):
         self.window = window
         self.shifts = (0, 0 if window == side else window // 2)
         span = 2 * window - 1
-        self.qkv = nn.Linear(channels, 3 * channels)
+        self.qkv = PixelLinear(channels, 3 * channels)
         self.rpb = nn.ParameterList(torch.empty(heads // 2, span, span) for _ in self.shifts)
-        self.proj = nn.Linear(channels, channels)
+        self.proj = PixelLinear(channels, channels)
         index = relative_position_index(window)
         self.register_buffer("relative_position_index", index, persistent=False)
 
