@@ -43,6 +43,7 @@ def main(
     """
     args = options.parse_args(arguments)
     _open_log(args.log)
+    runtime.keep_freed_memory()
     try:
         with logging_redirect_tqdm(loggers=[log]):
             _header(args)
@@ -103,8 +104,6 @@ def _header(args: argparse.Namespace) -> None:
         from stylenat.models.attention import describe
 
         args.device = runtime.select_device(args.device)
-        if args.device.type == "cpu":
-            runtime.keep_freed_memory()
         log.info("device: %s", runtime.describe_device(args.device))
         log.info("attention backend: %s", describe(args.device))
     else:

@@ -52,10 +52,10 @@ def commit() -> str:
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep what this process frees, for its next tensors.
+    """Have the C library keep what this process frees, for its next tensors and images.
 
-    A large tensor otherwise comes fresh from the system, which clears it page by page: a sixth of
-    the time of a generator on a CPU. Does nothing where the C library is not glibc.
+    Large ones otherwise come fresh from the system, which clears them page by page: a sixth of the
+    time of a generator on a CPU. Does nothing where the C library is not glibc.
     """
     if platform.libc_ver()[0] == "glibc":
         library = ctypes.CDLL(None)

@@ -67,11 +67,16 @@ class Loader:
         work = partial(fill, self.store, slots)
         try:
             for slot in ordered_map(work, tasks, self.workers, chunk=1, ahead=self.prefetch):
-                batch = torch.from_numpy(slots[slot])  # until its turn comes again, so copy
-                yield _channels_first(self._pinned(batch) if self.pin_memory else batch.clone())
-                del batch
+                yield _channels_first(self._copied(slots[slot]))
         finally:
             slots.close()
+
+    def _copied(self, pixels: np.ndarray) -> torch.Tensor:
+        """A batch of its own, since a slot is filled anew when its turn comes again."""
+        if self.pin_memory:
+            return torch.from_numpy(pixels).pin_memory()
+        # Torch would copy with threads, which take the cores from the workers.
+        return torch.from_numpy(pixels.copy())
 
     def _pinned(self, batch: torch.Tensor) -> torch.Tensor:
         return batch.pin_memory() if self.pin_memory else batch

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any
 
 from stylenat.errors import UserError
+from stylenat.runtime import keep_freed_memory
 
 
 def ordered_map(
@@ -80,6 +81,7 @@ _function: Callable[[Any], Any]
 def _initialise(function: Callable[[Any], Any]) -> None:
     global _function
     _function = function
+    keep_freed_memory()  # every image is decoded into memory as large as the last one's
     # A scheduler signals every process of a job. What that means is for the parent to say: training,
     # for one, goes on until its state is saved.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
