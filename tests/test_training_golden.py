@@ -15,6 +15,7 @@ from stylenat.training import Trainer
 from stylenat.training.losses import r1_penalty
 from tests.weights import fill, normal
 
+GPU = torch.cuda.is_available()
 GOLDEN = Path(__file__).parent / "golden"
 RECORD = json.loads((GOLDEN / "tiny32.json").read_text())
 LAYOUTS = json.loads((GOLDEN / "layouts.json").read_text())
@@ -107,7 +108,7 @@ def slack(backend: str) -> float:
 
 def train(backend: str) -> Trainer:
     """The golden iterations, with attention by ``backend``; their losses must be as recorded."""
-    device = "cuda" if backend == "triton" and torch.cuda.is_available() else "cpu"
+    device = "cuda" if backend == "triton" and GPU else "cpu"
     trainer = Trainer(
         *(network.to(device) for network in tiny_networks()),
         TrainingConfig(
@@ -154,7 +155,11 @@ def train(backend: str) -> Trainer:
 
 @pytest.mark.parametrize(
     "backend",
-    [name for name in available_backends() if name != "triton" or torch.cuda.is_available()],
+    [
+        # Triton's interpreter takes six minutes.
+        pytest.param(name, marks=pytest.mark.slow if name == "triton" and not GPU else ())
+        for name in available_backends()
+    ],
 )
 def test_four_iterations(backend):
     trainer = train(backend)
@@ -173,9 +178,9 @@ def test_four_iterations(backend):
             assert abs((value @ probe).item() - dot) <= tolerance * norm, key
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="the kernels run for real in the test above")
+@pytest.mark.skipif(GPU, reason="the kernels run for real in the test above")
 def test_generator_with_interpreted_kernels():
-    """Triton's interpreter is too slow to train: one golden image, and the generator's gradients."""
+    """What of the golden training Triton's interpreter does in seconds: an image, its gradients."""
     pytest.importorskip("triton", reason="Triton is not installed")
     generator, _ = tiny_networks()
     parameters = dict(generator.named_parameters())
