@@ -1,7 +1,9 @@
 """Neighbourhood attention, level by level, against other ways to compute it and against the floor.
 
 Cases are the levels of FFHQ-1024 (those up to 256² are FFHQ-256's), and maps of eight heads of 32
-channels with dilations 1 and side / 8, some of them of a side that no dilation divides.
+channels with dilations 1 and side / 8, some of them of a side that no dilation divides. Unlike the
+pipeline's steps, this leaves the C library's allocator as it is, as programs around the other
+formulations would find it.
 """
 
 import argparse
@@ -242,7 +244,7 @@ def main() -> None:
         "--memory", type=float, default=4.0, help="GB that a formulation may take; else left out"
     )
     options.add_argument("--product", type=int, default=2048, help="side of the matrices for floor")
-    command.main(options, run)
+    command.main(options, run, keep_memory=False)
 
 
 if __name__ == "__main__":

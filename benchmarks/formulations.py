@@ -56,6 +56,7 @@ def flex(q: Tensor, k: Tensor, v: Tensor, rpb: Tensor, kernel_size: int, dilatio
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)  # cached, also for use with gradients
 def _pairs(
     height: int, width: int, kernel_size: int, dilation: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
@@ -71,6 +72,7 @@ def _pairs(
 
 
 @lru_cache(maxsize=2)
+@torch.inference_mode(False)  # cached, also for use with gradients
 def _dense_index(
     height: int, width: int, kernel_size: int, dilation: int, device: torch.device
 ) -> Tensor:

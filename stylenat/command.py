@@ -36,14 +36,17 @@ def main(
     options: argparse.ArgumentParser,
     run: Callable[[argparse.Namespace], None],
     arguments: list[str] | None = None,
+    keep_memory: bool = True,
 ) -> None:
     """Parse, open the log, print the header, run; a UserError is one line and exit status 1.
 
     Any other exception is logged with its traceback: it is a defect, or a file worth sending us.
+    ``keep_memory`` is whether to call :func:`stylenat.runtime.keep_freed_memory`.
     """
     args = options.parse_args(arguments)
     _open_log(args.log)
-    runtime.keep_freed_memory()
+    if keep_memory:
+        runtime.keep_freed_memory()
     try:
         with logging_redirect_tqdm(loggers=[log]):
             _header(args)
