@@ -108,6 +108,18 @@ def test_tiles_take_any_strides(arrange, small_tiles):
     assert_equal(actual, expected, 1e-10)
 
 
+@pytest.mark.parametrize("dtype", (torch.bfloat16, torch.float16))
+def test_half_types_lose_no_more_than_the_rounding_of_results(dtype, small_tiles):
+    shape = (2, 2, 22, 23, 8)
+    q, k, v, grad = (normal(name, shape).to(dtype) for name in ("q", "k", "v", "grad"))
+    rpb = normal("rpb", (2, 13, 13))
+    actual = outcome(q, k, v, rpb, grad, 7, 2, backend="tiles")
+    exact = (x.double() for x in (q, k, v, rpb, grad))
+    for found, expected in zip(actual, outcome(*exact, 7, 2, backend="reference"), strict=True):
+        error = (found - expected).abs().max() / expected.abs().max()
+        assert error <= torch.finfo(dtype).eps
+
+
 @pytest.mark.parametrize("backend", ("reference", "tiles"))
 @pytest.mark.parametrize("with_bias", (True, False))
 def test_gradcheck(backend, with_bias, small_tiles):
