@@ -73,10 +73,8 @@ class Loader:
 
     def _copied(self, pixels: np.ndarray) -> torch.Tensor:
         """A batch of its own, since a slot is filled anew when its turn comes again."""
-        if self.pin_memory:
-            return torch.from_numpy(pixels).pin_memory()
-        # Torch would copy with threads, which take the cores from the workers.
-        return torch.from_numpy(pixels.copy())
+        # Pinning copies. Else not by torch, whose threads would take the cores from the workers.
+        return self._pinned(torch.from_numpy(pixels if self.pin_memory else pixels.copy()))
 
     def _pinned(self, batch: torch.Tensor) -> torch.Tensor:
         return batch.pin_memory() if self.pin_memory else batch
