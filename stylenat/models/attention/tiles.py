@@ -3,7 +3,7 @@
 `tiling` says what the tiles are. Here they are cut out of the caller's tensors, whatever their
 strides and dtype, and go through matrix products, in float32 at least, in pieces that fit the
 cache, so scratch memory does not grow with batch, heads or dilation. The backward pass saves only
-its inputs and recomputes the attention weights.
+its inputs and recomputes the attention weights. Maps small enough go through `small_maps` instead.
 """
 
 from collections.abc import Iterator, Sequence
