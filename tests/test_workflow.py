@@ -122,6 +122,14 @@ def test_the_whole_chain_of_ffhq256_on_a_cluster(clone):
     }
 
 
+def test_held_out_images_are_a_data_set_of_their_own(clone):
+    targets = [f"results/data/faces256.test.{it}" for it in ("lmdb", "inception.all.features.npz")]
+    out = commands(*targets, cwd=clone)
+    assert re.search(r'steps.download --name faces256.test .*"first_seed": 70000', out)
+    assert "steps.pack --name faces256.test " in out
+    assert re.search(r"steps.statistics --images results/data/faces256.test.lmdb .* cuda", out)
+
+
 def test_features_are_kept_only_where_a_metric_needs_them(clone, tmp_path):
     target = "results/ffhq256_fid.csv"
     out = commands("--profile", "profiles/slurm", "--", target, cwd=clone)
