@@ -71,8 +71,13 @@ def _statistics(metric: str, seed: int, images: int, dimension: int) -> Statisti
     frechet = metric.startswith("frechet")
     moments = Moments.of(features) if frechet else Moments.zeros(dimension)
     head = random.standard_normal((CLASSES, dimension), np.float32) / np.sqrt(dimension)
-    names = {"extractor": "random", "dataset": {"name": "random"}}
-    return Statistics(moments, names, features, head.astype(np.float32))
+    names = {
+        "extractor": "random",
+        "dataset": {"name": "random"},
+        "attributes": {"randomColor": ["negative", "positive"]},
+    }
+    labels = (features[:, :1] > 0).astype(np.int8)
+    return Statistics(moments, names, features, head.astype(np.float32), labels)
 
 
 if __name__ == "__main__":

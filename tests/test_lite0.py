@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from stylenat.errors import UserError
 from stylenat.evaluation.features import extractor
-from stylenat.evaluation.lite0 import Lite0
+from stylenat.evaluation.lite0 import Lite0, Lite0Early
 from stylenat.evaluation.network import read_state_dict
 from stylenat.records import sha256
 from tests.weights import normal
@@ -26,8 +26,8 @@ def images(count, side):
     return (128 + 50 * normal(f"lite0.{side}", (count, 3, side, side))).clamp(0, 255).byte()
 
 
-def written_out(weights, x):
-    """float32 (B, 3, 64, 64), scaled → (B, 112)."""
+def written_out(weights, x, blocks=11):
+    """float32 (B, 3, 64, 64), scaled → maps of the last of so many blocks."""
     tensors = read_state_dict(weights)
 
     def layer(x, conv, norm, stride=1):
@@ -41,7 +41,7 @@ def written_out(weights, x):
 
     # The stem's kernel has three input channels, so it is never taken for a depthwise one.
     x = F.relu6(layer(x, "_conv_stem", "_bn0", 2))
-    for index in range(11):
+    for index in range(blocks):
         block, y = f"_blocks.{index}", x
         if f"{block}._expand_conv.weight" in tensors:
             y = F.relu6(layer(y, f"{block}._expand_conv", f"{block}._bn0"))
@@ -49,20 +49,29 @@ def written_out(weights, x):
         y = F.relu6(layer(y, f"{block}._depthwise_conv", f"{block}._bn1", stride))
         y = layer(y, f"{block}._project_conv", f"{block}._bn2")
         x = x + y if x.shape == y.shape else y
-    return x.mean((2, 3))
+    return x
 
 
 def test_features_equal_the_network_written_out(weights):
     pixels = images(3, 64)
-    expected = written_out(weights, (pixels.float() - 127) / 128)
+    expected = written_out(weights, (pixels.float() - 127) / 128).mean((2, 3))
     assert expected.std() > 0.5
     torch.testing.assert_close(Lite0(weights)(pixels), expected, rtol=0, atol=1e-4)
+
+
+def test_early_features_are_the_first_blocks_means_in_nine_parts(weights):
+    pixels = images(3, 64)
+    maps = written_out(weights, (pixels.float() - 127) / 128, blocks=1)
+    cuts = [slice(0, 11), slice(10, 22), slice(21, 32)]  # of 32 pixels, those in the middle shared
+    parts = [[maps[..., rows, columns].mean((2, 3)) for columns in cuts] for rows in cuts]
+    expected = torch.stack([part for row in parts for part in row], 2).flatten(1)
+    torch.testing.assert_close(Lite0Early(weights)(pixels), expected, rtol=0, atol=1e-4)
 
 
 def test_other_sizes_are_resized_bilinearly(weights):
     small = images(2, 32)
     resized = F.interpolate(small.float(), (64, 64), mode="bilinear", align_corners=False)
-    expected = written_out(weights, (resized - 127) / 128)
+    expected = written_out(weights, (resized - 127) / 128).mean((2, 3))
     torch.testing.assert_close(Lite0(weights)(small), expected, rtol=0, atol=1e-4)
 
 

@@ -18,7 +18,8 @@ from stylenat.evaluation.colours import colour_name, is_colour
 MOST_VALUES = 32  # an attribute with more is not one of categories
 ABSENT = "none"  # the value of an image that has not got the attribute
 
-PENALTY = 1e-4  # weight of the squared weights, whitened; ten times more or less does little
+PENALTY = 1e-3  # weight of the squared weights
+DAMPING = 1.0  # in units of the variance of a standardised feature
 ITERATIONS = 200  # of the optimiser; it needs about 40
 STEPS = 500  # of expectation maximisation
 
@@ -49,7 +50,9 @@ def encode(
 
 @dataclass(frozen=True)
 class Whitening:
-    """x ↦ (x − mean) @ matrix, which has uncorrelated columns of variance 1 on its own images."""
+    """x ↦ (x − mean) @ matrix, which has uncorrelated columns on its own images: of variance 1 where
+    they vary much, and less in directions in which standardised features hardly vary, so that a
+    probe need not rely on details that generated images may not have."""
 
     mean: np.ndarray  # (d,)
     matrix: np.ndarray  # (d, rank)
@@ -63,7 +66,7 @@ class Whitening:
         standard = ((features - mean.astype(np.float32)) / scale).astype(np.float32)
         values, vectors = np.linalg.eigh((standard.T @ standard).astype(np.float64) / len(features))
         kept = values > values.max(initial=0) * 1e-6
-        return cls(mean, vectors[:, kept] / scale[:, None] / np.sqrt(values[kept]))
+        return cls(mean, vectors[:, kept] / scale[:, None] / np.sqrt(values[kept] + DAMPING))
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """(n, d) → float32 (n, rank + 1), with a column of ones."""

@@ -14,7 +14,7 @@ from stylenat.data.store import ImageStore
 from stylenat.errors import UserError
 from stylenat.evaluation.dinov2 import DINOv2
 from stylenat.evaluation.inception import Inception
-from stylenat.evaluation.lite0 import Lite0
+from stylenat.evaluation.lite0 import Lite0, Lite0Early
 from stylenat.evaluation.network import FeatureNetwork
 from stylenat.records import sha256
 
@@ -23,6 +23,7 @@ BATCH_SIZE = {"cpu": 16, "cuda": 64}  # enough for full speed, little memory
 NETWORKS: dict[str, type[FeatureNetwork]] = {
     "inception": Inception,
     "lite0": Lite0,
+    "lite0early": Lite0Early,
     "dinov2": DINOv2,
 }
 

@@ -77,6 +77,7 @@ class Lite0(FeatureNetwork):
 
     dimension = 112
     side = 64
+    blocks = BLOCKS
 
     def __init__(self, weights: Weights):
         super().__init__()
@@ -84,7 +85,7 @@ class Lite0(FeatureNetwork):
         self._conv_stem = Conv(3, channels, 3, stride=2)
         self._bn0 = Norm(channels)
         self._blocks = nn.ModuleList()
-        for outputs, *rest in BLOCKS:
+        for outputs, *rest in self.blocks:
             self._blocks.append(Block(channels, outputs, *rest))
             channels = outputs
         self.load_weights(weights)
@@ -93,11 +94,11 @@ class Lite0(FeatureNetwork):
         for block in self._blocks:
             block.fold()
 
-    @staticmethod
-    def unused(key: str) -> bool:
+    @classmethod
+    def unused(cls, key: str) -> bool:
         part, _, rest = key.partition(".")
         if part == "_blocks":
-            return int(rest.partition(".")[0]) >= len(BLOCKS)
+            return int(rest.partition(".")[0]) >= len(cls.blocks)
         return part in ("_conv_head", "_bn1", "_fc")
 
     def features(self, pixels: Tensor) -> Tensor:
@@ -106,4 +107,24 @@ class Lite0(FeatureNetwork):
         x = _relu6(self._conv_stem((x - 127) / 128))
         for block in self._blocks:
             x = block(x)
+        return self.pool(x)
+
+    @staticmethod
+    def pool(x: Tensor) -> Tensor:
+        """Maps (B, C, H, W) of the last block → features (B, dimension)."""
         return x.mean((2, 3))
+
+
+class Lite0Early(Lite0):
+    """The 16 channels that block 0 puts out, averaged over each of 3 × 3 parts of the image.
+
+    Of the colours that things have at a place they say more than block 10, and what they say
+    holds for blurred and for noisy images.
+    """
+
+    dimension = 144
+    blocks = BLOCKS[:1]
+
+    @staticmethod
+    def pool(x: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(x, 3).flatten(1)
