@@ -31,7 +31,7 @@ from stylenat.training.build import build_trainer
 from stylenat.training.distributed import World
 
 # Experiments, and the total batch instead of their own; a CPU is too slow for that of the faces.
-CASES = {"cpu": ("galaxies32:16", "ffhq256:1"), "cuda": ("ffhq256:8", "ffhq256:16", "ffhq1024:4")}
+CASES = {"cpu": ("faces32:16", "ffhq256:1"), "cuda": ("ffhq256:8", "ffhq256:16", "ffhq1024:4")}
 
 
 def experiment(name: str, batch: int) -> ExperimentConfig:

@@ -69,6 +69,8 @@ def resolve(config: dict[str, Any], schemas: Path) -> dict[str, Experiment]:
     for key, names in lists.items():
         for index, name in enumerate(names):
             _known(f"{key}[{index}]", "experiment", name, config["experiments"])
+    for name, dataset in config["datasets"].items():
+        _check_held_out(f"datasets.{name}", dataset)
     for name, protocol in config["protocols"].items():
         key = f"protocols.{name}.extractor"
         _known(key, "feature network", protocol["extractor"], config["weights"])
@@ -163,6 +165,24 @@ def _has(values: Any, path: Key) -> bool:
             return False
         values = values[part]
     return True
+
+
+def _check_held_out(key: str, dataset: dict[str, Any]) -> None:
+    """Refuse avatars that are both in the data set and in its test split."""
+    for here, held_out in enumerate(dataset.get("test", [])):
+        for there, source in enumerate(dataset["sources"]):
+            if not held_out["kind"] == source["kind"] == "avatars":
+                continue
+            tested, trained = (
+                range(it["first_seed"], it["first_seed"] + it["count"]) for it in (held_out, source)
+            )
+            same = range(max(tested.start, trained.start), min(tested.stop, trained.stop))
+            if held_out["style"] == source["style"] and same:
+                raise ConfigError(
+                    f"{key}.test[{here}].first_seed: seeds {same[0]} to {same[-1]} of style "
+                    f"{source['style']} are in sources[{there}] too, so these images would not be "
+                    f"held out; take seeds from {trained.stop} on"
+                )
 
 
 def _check_checkpoint(key: str, own: dict[str, Any], checkpoint: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from tests.project import run
 ARGUMENTS = {
     "attention": ("--largest", "16", "--product", "64"),
     "generator": ("--image-size", "8", "--batch-sizes", "2"),
-    "iteration": ("--cases", "galaxies32:4"),
+    "iteration": ("--cases", "faces32:4"),
 }
 
 

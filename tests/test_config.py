@@ -116,6 +116,7 @@ def test_a_resolved_experiment_survives_its_record():
 
 
 FFHQ = "experiments.ffhq256"
+FACES = CONFIG["datasets"]["faces32"]["sources"][0]
 
 
 @pytest.mark.parametrize(
@@ -173,6 +174,31 @@ FFHQ = "experiments.ffhq256"
         ("defaults.training", {}, "defaults.training.seed: is missing"),
         ("experiments.data", {"dataset": "ffhq256"}, "experiments.data: results/data is needed"),
         ("datasets.ffhq256.sources", [{"kind": "zip"}], "datasets.ffhq256.sources[0].path: is"),
+        (
+            "datasets.faces32.sources",
+            [FACES | {"first_seed": -1}],
+            "datasets.faces32.sources[0].first_seed: -1 is less than 0",
+        ),
+        (
+            "datasets.faces32.sources",
+            [FACES | {"count": 0}],
+            "datasets.faces32.sources[0].count: 0 is less than 1",
+        ),
+        (
+            "datasets.faces32.sources",
+            [FACES | {"backgrounds": ["b6e3f4", "red"]}],
+            "datasets.faces32.sources[0].backgrounds[1]: 'red' does not match",
+        ),
+        (
+            "datasets.faces32.sources",
+            [{"kind": "avatars", "style": "personas"}],
+            "datasets.faces32.sources[0].count: is missing",
+        ),
+        (
+            "datasets.faces32.test",
+            [{"kind": "galaxies"}, FACES | {"first_seed": 9_000}],
+            "datasets.faces32.test[1].first_seed: seeds 9000 to 9999 of style toon-head are in",
+        ),
         ("protocols.fid50k.extractor", "lite0", "protocols.fid50k.extractor: 'lite0' cannot be"),
         (
             "experiments.ffhq256-official.run",
@@ -190,6 +216,11 @@ def test_a_mistake_gives_one_sentence_that_names_its_key(key, value, message):
     sentence = complaint(key, value)
     assert sentence.startswith(message)
     assert "\n" not in sentence
+
+
+def test_held_out_seeds_may_touch_and_another_style_may_have_the_same():
+    for change in ({"first_seed": 10_000}, {"style": "personas"}):
+        resolve(changed("datasets.faces32.test", [FACES | change]), SCHEMAS)
 
 
 def test_resolving_needs_neither_torch_nor_snakemake():

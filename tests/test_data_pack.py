@@ -4,11 +4,7 @@ import hashlib
 import io
 import logging
 import os
-import signal
 import struct
-import subprocess
-import sys
-import time
 import zlib
 
 import numpy as np
@@ -21,7 +17,7 @@ from stylenat.data.sources import open_source
 from stylenat.data.store import ImageStore
 from stylenat.data.writer import partial_path
 from stylenat.errors import UserError
-from stylenat.records import write_json
+from tests.packing import killed_twice
 
 SIDE = 32
 
@@ -249,53 +245,8 @@ def test_killed_twice_it_goes_on_to_the_same_bytes(tmp_path):
         Image.fromarray(np.roll(tile, index, axis=(0, 1))).save(
             folder / f"{index:04d}.png", compress_level=0
         )
-    manifest = tmp_path / "x.json"
     source = {"kind": "folder", "path": str(folder)}
-    write_json(manifest, {"source": source, "directory": "x", "files": []})
-    output = tmp_path / "x.lmdb"
-
-    # The step itself, but for smaller transactions, so that a few images make many of them.
-    script = (
-        "from stylenat.data import writer; writer._TRANSACTION = 2_000_000;"
-        "from stylenat.steps.pack import main; main()"
-    )
-
-    def start(output, workers=2):
-        arguments = f"--name x --resolution 256 --filter none --workers {workers}".split()
-        return subprocess.Popen(
-            [sys.executable, "-c", script, *arguments, "--manifest", manifest, "--output", output],
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-
-    sizes = [0]
-    for _ in range(2):
-        target = sizes[-1] + (4 << 20)  # the second kill comes when the first has been made good
-        process = start(output)
-        deadline = time.monotonic() + 120
-        partial = partial_path(output)
-        while not (partial.exists() and partial.stat().st_size > target):
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        sizes.append(partial.stat().st_size)
-        deadline = time.monotonic() + 120
-        while group_alive(process.pid):
-            assert time.monotonic() < deadline, "workers outlived their parent"
-            time.sleep(0.05)
-    assert sizes[1] < sizes[2]
-    assert start(output).wait(timeout=240) == 0
-    assert start(tmp_path / "straight.lmdb", workers=1).wait(timeout=240) == 0
-    assert output.read_bytes() == (tmp_path / "straight.lmdb").read_bytes()
-
-
-def group_alive(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    killed_twice(source, 256, tmp_path, transaction=2_000_000, growth=4 << 20)
 
 
 def test_other_settings_do_not_continue_a_partial_file(folder, tmp_path, monkeypatch, caplog):

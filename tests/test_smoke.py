@@ -33,18 +33,18 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_every_snapshot_is_in_the_table_beside_the_floor(chain):
-    table = rows(chain / "results/galaxies32_fd_lite0.csv")
+    table = rows(chain / "results/faces32_fd_lite0.csv")
     snapshots = {row["step"]: float(row["value"]) for row in table if row["kind"] == "snapshot"}
     floor = [float(row["value"]) for row in table if row["kind"] == "floor"]
     assert list(snapshots) == ["0", "2", "4"]
     assert len(floor) == 1 and 0 < floor[0] < min(snapshots.values())
     sets = [row["sets"] for row in table if row["kind"] == "snapshot"]
     assert sets == ["1", "1", "2"] and "last" in table[2]["selection"]
-    assert rows(chain / "results/galaxies32_throughput.csv")
+    assert rows(chain / "results/faces32_throughput.csv")
 
 
 def test_one_table_holds_every_metric_of_the_last_snapshot(chain):
-    table = rows(chain / "results/galaxies32_metrics.csv")
+    table = rows(chain / "results/faces32_metrics.csv")
     metrics = ("fd", "kid", "precision", "recall", "density", "coverage", "copies")
     assert [row["metric"] for row in table[::2]] == [f"{metric}_lite0" for metric in metrics]
     for measured, floor in zip(table[::2], table[1::2], strict=True):
@@ -59,14 +59,14 @@ def test_samples_are_gone_and_everything_else_stays(chain):
     results = chain / "results"
     assert not list(results.rglob("samples/*.lmdb"))
     for name in (
-        "galaxies32/grids/0.png",
-        "galaxies32/train/4.state",
-        "galaxies32/weights/4.safetensors",
-        "galaxies32/training.svg",
-        "galaxies32/receptive.svg",
-        "galaxies32/attention/mean_query.png",
-        "galaxies32/copies/4.copies_lite0.png",
-        "galaxies32/latents/interpolation.gif",
+        "faces32/grids/0.png",
+        "faces32/train/4.state",
+        "faces32/weights/4.safetensors",
+        "faces32/training.svg",
+        "faces32/receptive.svg",
+        "faces32/attention/mean_query.png",
+        "faces32/copies/4.copies_lite0.png",
+        "faces32/latents/interpolation.gif",
         "figures/fid_vs_params.png",
         "figures/fid_vs_images.svg",
         "figures/fid_vs_throughput.svg",
@@ -86,10 +86,10 @@ def test_every_log_begins_with_what_it_depends_on(chain):
 
 
 def test_a_step_can_be_repeated_by_hand_from_its_log(chain):
-    grid = chain / "results/galaxies32/grids/4.png"
+    grid = chain / "results/faces32/grids/4.png"
     before = grid.read_bytes()
     grid.unlink()
-    first = (chain / "results/logs/grid/galaxies32.4.log").read_text().splitlines()[0]
+    first = (chain / "results/logs/grid/faces32.4.log").read_text().splitlines()[0]
     done = run(*shlex.split(first.partition("$ ")[2]), cwd=chain)
     assert done.returncode == 0, done.stderr
     assert grid.read_bytes() == before
@@ -104,7 +104,7 @@ def test_the_report_is_one_file_that_needs_no_network(chain):
         *("Latent space", "Attention", "Memorisation"),
     ):
         assert f'"{category}"' in report
-    for result in ("grids/4.png", "training.svg", "galaxies32_fd_lite0.html", "fid_vs_params.svg"):
+    for result in ("grids/4.png", "training.svg", "faces32_fd_lite0.html", "fid_vs_params.svg"):
         assert f"{result}" in report
 
 

@@ -30,7 +30,7 @@ def clone(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(clone, tmp_path_factory) -> Path:
-    """A copy where everything about galaxies32 seems to be made: empty files of every output, which
+    """A copy where everything about faces32 seems to be made: empty files of every output, which
     Snakemake then marks as its own with the parameters of today."""
     folder = tmp_path_factory.mktemp("finished") / "clone"
     shutil.copytree(clone, folder)
@@ -60,10 +60,8 @@ def edit(finished):
     path.write_text(original)
 
 
-def galaxies(finished: Path) -> dict:
-    return yaml.safe_load((finished / "config/config.yaml").read_text())["experiments"][
-        "galaxies32"
-    ]
+def demo(finished: Path) -> dict:
+    return yaml.safe_load((finished / "config/config.yaml").read_text())["experiments"]["faces32"]
 
 
 # ------------------------------------------------------------------------------ form
@@ -185,12 +183,10 @@ def test_tables_from_another_machine_are_drawn_and_not_made_again(clone, tmp_pat
 
 def test_pictures_follow_what_an_experiment_has(clone, tmp_path):
     path = tmp_path / "overlay.yaml"
-    path.write_text("experiments: {galaxies32: {evaluation: {curated: [7, 3]}}}")
+    path.write_text("experiments: {faces32: {evaluation: {curated: [7, 3]}}}")
     out = commands("--configfile", str(path), cwd=clone)
-    assert re.search(
-        r"steps.grid .* --seeds 7,3 --output results/galaxies32/grids/curated.png", out
-    )
-    path.write_text("experiments: {galaxies32: {model: {block: full}}}")
+    assert re.search(r"steps.grid .* --seeds 7,3 --output results/faces32/grids/curated.png", out)
+    path.write_text("experiments: {faces32: {model: {block: full}}}")
     jobs = plan("--configfile", str(path), cwd=clone)
     assert jobs["latents"] == jobs["receptive"] == jobs["copies"] == 1
     assert not {"attention", "curated"} & jobs.keys()
@@ -229,12 +225,12 @@ def test_one_process_for_each_gpu(clone):
         ),
         ("run: [celeba]", "run[0]: unknown experiment 'celeba'; there are"),
         (
-            "experiments: {galaxies32: {model: {dilations: [[1], [1], [1, 4], [1]]}}}",
-            "experiments.galaxies32.model.dilations[2]: ",
+            "experiments: {faces32: {model: {dilations: [[1], [1], [1, 4], [1]]}}}",
+            "experiments.faces32.model.dilations[2]: ",
         ),
         (
-            "experiments: {galaxies32: {model: {min_heads: 7}}}",
-            "experiments.galaxies32.model.min_heads: ",
+            "experiments: {faces32: {model: {min_heads: 7}}}",
+            "experiments.faces32.model.min_heads: ",
         ),
         (
             "experiments: {ffhq256: {run: {iterations: 10}}}",
@@ -299,7 +295,7 @@ def test_a_training_key_retrains_that_experiment(finished, edit):
 
     edit("      batch_size: 16\n", "      batch_size: 8\n")
     jobs = plan(cwd=finished)
-    run = galaxies(finished)["run"]
+    run = demo(finished)["run"]
     assert jobs["experiment"] == jobs["initialise"] == 1
     assert jobs["train"] == run["iterations"] // run["segment"]
     assert not {"download", "pack", "weights", "statistics_of_reals"} & jobs.keys()
@@ -312,7 +308,7 @@ def test_another_tracker_retrains_nothing(finished, edit):
 
 
 def test_a_longer_run_trains_the_new_segment_only(finished, edit):
-    run = galaxies(finished)["run"]
+    run = demo(finished)["run"]
     iterations, segment = run["iterations"], run["segment"]
     edit(
         f"      iterations: {iterations}\n      segment",
@@ -347,7 +343,7 @@ def test_published_numbers_count_by_what_they_say(finished):
 
 
 def test_old_states_may_be_deleted(finished):
-    states = sorted((finished / "results/galaxies32/train").glob("*.state"))
+    states = sorted((finished / "results/faces32/train").glob("*.state"))
     last = max(states, key=lambda path: int(path.stem))
     for state in states:
         if state != last:

@@ -14,7 +14,8 @@ from stylenat.errors import UserError
 def verify(
     path: Path, workers: int = 1, advance: Callable[[int], None] = lambda count: None
 ) -> dict[str, Any]:
-    """Decode every image and compare the content hash; return the metadata record.
+    """Decode every image, read its attributes and compare the content hash; return the metadata
+    record.
 
     A data set that cannot be read whole, or holds other pixels than it says, is a
     :class:`UserError` naming the images. ``advance`` is told how many images are done.
@@ -42,6 +43,7 @@ def verify(
 
 def _digest(store: ImageStore, index: int) -> bytes | None:
     try:
+        store.attributes(index)
         return codec.pixel_digest(store.read(index))
     except UserError:
         return None

@@ -15,6 +15,7 @@ So WebP, except where a raw image is no bigger than a few disk pages.
 
 import hashlib
 import io
+import json
 import zlib
 from typing import NamedTuple
 
@@ -35,15 +36,22 @@ class Encoded(NamedTuple):
     """An image as it is stored, with what proves it later."""
 
     value: bytes
-    checksum: int  # CRC-32 of the value
+    attributes: bytes | None  # JSON
+    checksum: int  # of the two
     digest: bytes  # pixel_digest of the image
 
 
-def encode(image: Image.Image, codec: str) -> Encoded:
-    """An RGB image in its stored form; lossless and deterministic."""
+def encode(image: Image.Image, codec: str, attributes: dict[str, str] | None = None) -> Encoded:
+    """An RGB image and its attributes in their stored form; lossless and deterministic."""
     pixels = image.tobytes()
     value = pixels if codec == RAW else _webp(image)
-    return Encoded(value, zlib.crc32(value), pixel_digest(pixels))
+    text = None if attributes is None else json.dumps(attributes).encode()
+    return Encoded(value, text, checksum(value, text), pixel_digest(pixels))
+
+
+def checksum(value: bytes, attributes: bytes | None) -> int:
+    """CRC-32 of an image's stored bytes, followed by those of its attributes."""
+    return zlib.crc32(attributes or b"", zlib.crc32(value))
 
 
 def _webp(image: Image.Image) -> bytes:

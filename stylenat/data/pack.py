@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import zlib
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -78,6 +77,7 @@ def pack(
                 "codec": settings.codec,
                 "source": source.describe(),
                 "licence": source.licence,
+                "creator": source.creator,
                 "notes": [f"left out {name}: {reason}" for _, name, reason in progress.left_out],
             }
         )
@@ -94,7 +94,7 @@ def _pack_one(source: Source, settings: PackSettings, index: int) -> codec.Encod
         return str(error)
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
-    return codec.encode(image, settings.codec)
+    return codec.encode(image, settings.codec, source.attributes(index))
 
 
 def _confirm_written(writer: StoreWriter, settings: PackSettings, workers: int) -> None:
@@ -112,9 +112,12 @@ def _confirm_written(writer: StoreWriter, settings: PackSettings, workers: int) 
         ) from error
 
 
-def _checksums(settings: PackSettings, value: bytes) -> tuple[int, bytes]:
+def _checksums(settings: PackSettings, stored: tuple[bytes, bytes | None]) -> tuple[int, bytes]:
+    value, attributes = stored
     pixels = codec.decode(value, settings.codec, settings.resolution)
-    return zlib.crc32(value), codec.pixel_digest(pixels)
+    if attributes is not None:
+        json.loads(attributes)
+    return codec.checksum(value, attributes), codec.pixel_digest(pixels)
 
 
 def _check_limit(progress: "_Progress", name: str, max_corrupt: int) -> None:

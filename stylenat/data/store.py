@@ -1,4 +1,5 @@
-"""A data set is one LMDB file: image i under the key ``00000012``, a JSON record under ``__meta__``."""
+"""A data set is one LMDB file: image 12 under the key ``00000012``, its attributes (JSON), where there
+are any, under ``00000012.json``, and a JSON record of the whole under ``__meta__``."""
 
 import json
 from functools import cached_property
@@ -19,6 +20,16 @@ def index_key(index: int) -> bytes:
     return b"%08d" % index
 
 
+def attributes_key(index: int) -> bytes:
+    """The key of the attributes of image ``index``, which sorts right behind the image's."""
+    return index_key(index) + b".json"
+
+
+def key_index(key: bytes) -> int:
+    """The image that a key of either kind belongs to."""
+    return int(key.partition(b".")[0])
+
+
 class ImageStore:
     """Read access to a packed data set.
 
@@ -35,7 +46,8 @@ class ImageStore:
 
     @cached_property
     def metadata(self) -> dict[str, Any]:
-        """name, count, resolution, filter, codec, source, licence, content_sha256, notes."""
+        """name, count, resolution, filter, codec, source, licence, creator, content_sha256,
+        notes."""
         value = self._reader.get(META_KEY)
         if value is None:
             raise UserError(
@@ -63,6 +75,14 @@ class ImageStore:
             return codec.decode(value, self.metadata["codec"], self.metadata["resolution"])
         except (ValueError, OSError) as error:
             raise self._damaged(index, str(error)) from error
+
+    def attributes(self, index: int) -> dict[str, str] | None:
+        """What is known of image ``index`` beside its pixels; None where the source knows nothing."""
+        value = self._reader.get(attributes_key(index))
+        try:
+            return None if value is None else json.loads(value)
+        except ValueError as error:
+            raise self._damaged(index, f"its attributes: {error}") from error
 
     def _damaged(self, index: int, reason: str) -> UserError:
         return UserError(

@@ -3,12 +3,12 @@
 Images go to ``X.lmdb.part`` in transactions cut by size alone, each in a freshly opened
 environment. So the file after a transaction is a function of the images in it: not of timing, not
 of the number of workers, not of how often the process was killed and started again. (Within one
-environment LMDB recycles buffers without clearing them, which would show in unused space.)
+environment LMDB recycles buffers without clearing them, which would show in unused space.) An
+image and its attributes are never in different transactions.
 """
 
 import json
 import os
-import zlib
 from array import array
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,7 +22,7 @@ from PIL import Image
 
 from stylenat.data import codec
 from stylenat.data.environment import open_readonly
-from stylenat.data.store import META_KEY, index_key
+from stylenat.data.store import META_KEY, attributes_key, index_key, key_index
 from stylenat.errors import UserError
 from stylenat.records import sync_directory
 
@@ -46,7 +46,7 @@ class StoreWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if not resume:
             self.partial.unlink(missing_ok=True)
-        self._pending: list[bytes] = []
+        self._pending: list[codec.Encoded] = []
         self._pending_bytes = 0
         self._hash = codec.ContentHash()
         self._checksums = array("I")
@@ -64,21 +64,21 @@ class StoreWriter:
         """Images appended or found, pending ones included."""
         return self._stored + len(self._pending)
 
-    def written(self) -> Iterator[bytes]:
-        """The images an earlier process left, as stored, in order."""
+    def written(self) -> Iterator[tuple[bytes, bytes | None]]:
+        """The images an earlier process left and their attributes, as stored, in order."""
         return _values(self.partial, self._stored)
 
     def confirm(self, checksum: int, digest: bytes) -> None:
-        """Take over the next image of :meth:`written`, given the CRC-32 of its stored bytes and
-        its :func:`codec.pixel_digest`."""
+        """Take over the next image of :meth:`written`, given its :func:`codec.checksum` and its
+        :func:`codec.pixel_digest`."""
         self._hash.update(digest)
         self._checksums.append(checksum)
 
     def append(self, image: codec.Encoded) -> None:
         """Add an image."""
         self.confirm(image.checksum, image.digest)
-        self._pending.append(image.value)
-        self._pending_bytes += len(image.value)
+        self._pending.append(image)
+        self._pending_bytes += len(image.value) + len(image.attributes or b"")
         if self._pending_bytes >= _TRANSACTION:
             self._flush()
 
@@ -107,13 +107,20 @@ class StoreWriter:
             return 0, False
         with environment.begin() as transaction:
             sealed = transaction.get(META_KEY) is not None
-            return environment.stat()["entries"] - sealed, sealed
+            # The metadata's key is the last one.
+            cursor = transaction.cursor()
+            found = cursor.last() and (not sealed or cursor.prev())
+            return (key_index(cursor.key()) + 1 if found else 0), sealed
 
     def _flush(self, record: bytes | None = None) -> None:
         """Write the pending images, and the metadata if this is the end, in one transaction."""
         if self._writing:
             self._writing.result()
-        items = [(index_key(i), value) for i, value in enumerate(self._pending, self._stored)]
+        items = []
+        for index, image in enumerate(self._pending, self._stored):
+            items.append((index_key(index), image.value))
+            if image.attributes is not None:
+                items.append((attributes_key(index), image.attributes))
         if record is not None:
             items.append((META_KEY, record))
         self._writing = self._background.submit(_commit, self.partial, items)
@@ -125,25 +132,25 @@ class StoreWriter:
             if json.loads(transaction.get(META_KEY)) != record:
                 raise UserError(f"{self.partial} holds another data set; delete it and run again.")
         values = _values(self.partial, len(self))
-        for index, (value, checksum) in enumerate(zip(values, self._checksums, strict=True)):
-            if zlib.crc32(value) != checksum:
+        for index, (stored, checksum) in enumerate(zip(values, self._checksums, strict=True)):
+            if codec.checksum(*stored) != checksum:
                 raise UserError(
                     f"{self.partial} reads back differently at image {index}: the disk or the "
                     "memory is faulty; delete the file and run again elsewhere."
                 )
 
 
-def _values(path: Path, count: int) -> Iterator[bytes]:
-    """The stored form of images 0 … count - 1."""
+def _values(path: Path, count: int) -> Iterator[tuple[bytes, bytes | None]]:
+    """The stored form of images 0 … count - 1 and of their attributes."""
     # Mapped anew for every few, because pages stay with the process until the map is closed.
     for start in range(0, count, _MAPPED):
         yield from _some_values(path, range(start, min(start + _MAPPED, count)))
 
 
-def _some_values(path: Path, indices: range) -> Iterator[bytes]:
+def _some_values(path: Path, indices: range) -> Iterator[tuple[bytes, bytes | None]]:
     with open_readonly(path).begin() as transaction:
         for index in indices:
-            yield transaction.get(index_key(index), b"")
+            yield transaction.get(index_key(index), b""), transaction.get(attributes_key(index))
 
 
 def _commit(path: Path, items: list[tuple[bytes, bytes]]) -> None:

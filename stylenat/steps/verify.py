@@ -15,12 +15,14 @@ def run(args: argparse.Namespace) -> None:
     ) as bar:
         record = verify(args.dataset, args.workers, advance=bar.update)
     command.log.info(
-        "%s is whole: %d images of %d², filter %s, content %s",
+        "%s is whole: %d images of %d², filter %s, content %s; licence: %s; creator: %s",
         args.dataset,
         record["count"],
         record["resolution"],
         record.get("filter"),
         record["content_sha256"],
+        record.get("licence"),
+        record.get("creator") or "not stated",
     )
 
 

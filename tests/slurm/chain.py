@@ -55,8 +55,8 @@ def test_the_chain_on_two_nodes(nodes, tmp_path):
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-5000:]
     assert re.search(r"Job \d+ has been submitted with SLURM jobid \d+", done.stdout + done.stderr)
 
-    with open(clone / "results/galaxies32_fd_lite0.csv", newline="") as file:
+    with open(clone / "results/faces32_fd_lite0.csv", newline="") as file:
         steps = [row["step"] for row in csv.DictReader(file) if row["kind"] == "snapshot"]
     assert steps == ["0", "2", "4"]
-    log = (clone / "results/logs/train/galaxies32.4.log").read_text()
-    assert "resuming from step 2 (results/galaxies32/train/2.state)" in log
+    log = (clone / "results/logs/train/faces32.4.log").read_text()
+    assert "resuming from step 2 (results/faces32/train/2.state)" in log

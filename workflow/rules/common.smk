@@ -1,6 +1,7 @@
 # From the wildcards of a rule to what the configuration says; devices.smk has what the profile says.
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -27,12 +28,20 @@ except UserError as error:
     refuse(error)
 
 
+# A data set's held-out images are a data set of their own.
+DATASETS = config["datasets"] | {
+    f"{name}.test": it | {"sources": it["test"]}
+    for name, it in config["datasets"].items()
+    if "test" in it
+}
+
+
 # ------------------------------------------------------------------------- wildcards and targets
 
 
 def any_of(names):
     """A wildcard constraint: one of these names (a pattern that never matches if there are none)."""
-    return "|".join(names) or "$^"
+    return "|".join(map(re.escape, names)) or "$^"
 
 
 def trained_experiments():
@@ -233,11 +242,11 @@ def experiment_values(wildcards):
 
 
 def dataset_sources(wildcards):
-    return json.dumps(config["datasets"][wildcards.dataset]["sources"])
+    return json.dumps(DATASETS[wildcards.dataset]["sources"])
 
 
 def dataset_value(key, default=None):
-    return lambda wildcards: config["datasets"][wildcards.dataset].get(key, default)
+    return lambda wildcards: DATASETS[wildcards.dataset].get(key, default)
 
 
 def weights_source(wildcards):
@@ -285,7 +294,7 @@ def snapshot_label(wildcards):
 
 wildcard_constraints:
     experiment=any_of(EXPERIMENTS),
-    dataset=any_of(config["datasets"]),
+    dataset=any_of(DATASETS),
     protocol=any_of(config["protocols"]),
     extractor=any_of(config["weights"]),
     table=any_of(table_names(EXPERIMENTS)),

@@ -9,7 +9,8 @@ def users(wildcards):
     """The experiments that a job works for: one, or all on its data set."""
     if "experiment" in wildcards.keys():
         return [wildcards.experiment]
-    return [name for name, it in EXPERIMENTS.items() if it.config.dataset == wildcards.dataset]
+    dataset = wildcards.dataset.removesuffix(".test")
+    return [name for name, it in EXPERIMENTS.items() if it.config.dataset == dataset]
 
 
 def needs_gpu(wildcards):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stylenat.data.sources.avatars import Avatars
 from stylenat.data.sources.base import Source
 from stylenat.data.sources.downloaded import open_downloaded
 from stylenat.data.sources.ffhq import Ffhq
@@ -28,6 +29,9 @@ def open_source(
     """
     kind, licence = entry["kind"], entry.get("licence", "not stated")
     match kind:
+        case "avatars":
+            settings = (entry[key] for key in ("style", "count", "first_seed", "backgrounds"))
+            return Avatars(*settings, resolution)
         case "galaxies":
             return Galaxies()
         case "photos":

@@ -13,6 +13,7 @@ class Source(ABC):
     """
 
     licence: str
+    creator: str | None = None  # who is to be named
     names: Sequence[str]  # one per image, for messages, in the order in which they are packed
 
     @abstractmethod
@@ -22,6 +23,10 @@ class Source(ABC):
     @abstractmethod
     def describe(self) -> str:
         """Where the images come from, in a few words, for the metadata record."""
+
+    def attributes(self, index: int) -> dict[str, str] | None:
+        """What is known of image ``index`` beside its pixels, by name."""
+        return None
 
     def pixel_md5(self, index: int) -> str | None:
         """MD5 the image's decoded RGB pixels must have before they are resized, where known."""

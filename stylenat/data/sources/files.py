@@ -132,6 +132,7 @@ class Lmdb(Source):
         if self._reader.get(META_KEY) is not None:
             self._packed = ImageStore(path)
             self.licence = self._packed.metadata["licence"]
+            self.creator = self._packed.metadata.get("creator")
             self._keys = [index_key(index) for index in range(len(self._packed))]
         elif length is not None:
             self._keys = self._reference_keys(int(length), resolution)
@@ -156,6 +157,9 @@ class Lmdb(Source):
         if value is None:
             raise OSError("the key is missing")
         return value
+
+    def attributes(self, index: int) -> dict[str, str] | None:
+        return self._packed.attributes(index) if self._packed else None
 
     def describe(self) -> str:
         return f"lmdb: {self.path}"
