@@ -75,12 +75,10 @@ def test_the_page_says_what_was_trained_for_how_long_on_what(page):
 
 def test_numbers_stand_beside_their_floor(page):
     text = str(Text(page()))
-    assert (
-        "fid : distance between the distributions of images 2.31 ± 0.156 0.8 lower better" in text
-    )
+    assert "fid ↓ distance between the distributions of images 2.31 ± 0.16 0.800" in text
     assert "50,000 samples, mean and standard deviation of 2 sets" in text
     assert "held-out" not in text
-    assert " 2.31 ± 0.156 2.5 0.8 " in str(Text(page(held_out=2.5)))
+    assert " 2.31 ± 0.16 2.50 0.800 " in str(Text(page(held_out=2.5)))
 
 
 def test_held_out_images_are_said_to_be(page):
@@ -99,7 +97,7 @@ def test_the_page_can_be_put_into_another(page):
     text = page()
     assert "<script" not in text and not re.search(r"(src|href)=\"(?!data:)", text)
     selectors = re.findall(r"^([^{}\n]+)\{", STYLE, re.MULTILINE)
-    assert all(one.strip().startswith(".overview") for s in selectors for one in s.split(","))
+    assert all(".overview" in one for s in selectors for one in s.split(","))
 
 
 def test_the_length_of_a_training_is_that_of_its_iterations():

@@ -17,24 +17,27 @@ from stylenat.config import ExperimentConfig
 from stylenat.records import atomic
 
 STYLE = """
-.overview { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 1em auto;
+.overview { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 90rem; margin: 1em auto;
   padding: 0 1em; }
 .overview h1 { font-size: 1.6em; margin: .5em 0; font-weight: 700; }
+.overview .sides { display: flex; flex-wrap: wrap; gap: 1em 3em; align-items: flex-start; }
+.overview figure { flex: 3 1 26rem; margin: 0; }
 .overview img { width: 100%; height: auto; margin: 0; }
-.overview figure { margin: 1em 0; }
 .overview figcaption { color: #555; font-size: .9em; margin-top: .5em; }
-.overview div { overflow-x: auto; }
-.overview table { border-collapse: collapse; width: 100%; margin: 1em 0; font-size: 1em; }
-.overview th, .overview td { padding: .3em .7em; text-align: left; border-bottom: 1px solid #ddd; }
-.overview th { border-bottom: 2px solid #222; }
-.overview .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+.overview .numbers { flex: 2 1 20rem; overflow-x: auto; }
+.overview table { border-collapse: collapse; width: 100%; margin: 0 0 1em; font-size: 1em; }
+.overview th, .overview td { padding: .3em .5em; text-align: left; border-bottom: 1px solid #ddd; }
+.overview th { border-bottom: 2px solid #222; vertical-align: bottom; }
+.overview .number { text-align: right; font-variant-numeric: tabular-nums; }
+.overview small { color: #555; }
+.overview .number small { white-space: nowrap; }
 """
 
 # What a metric's name, without its feature network, means to somebody who has not met it.
 MEANINGS = {
     "fid": "distance between the distributions of images",
     "fd": "distance between the distributions of images",
-    "kid": "the same by a kernel",
+    "kid": "the same, by a kernel",
     "precision": "share of the samples that look like images of the set",
     "recall": "share of the set that the samples cover",
     "density": "how many images of the set are like a sample",
@@ -93,12 +96,13 @@ def write_overview(
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n"
             f'<body><div class="overview"><h1>{escape(title)}</h1>\n<p>{escape(made)}</p>\n'
-            f'<figure><img src="data:image/png;base64,{data}" alt="Images of the data set, and '
+            f'<div class="sides"><figure><img src="data:image/png;base64,{data}" alt="Images of the data set, and '
             'samples below them"><figcaption>Above: images of the data set'
             f"{', none of which was trained on' if len(datasets) > 1 else ''}. Below: samples of "
             "the generator. Of both the first, nothing is picked; without truncation."
             "</figcaption></figure>\n"
-            f"{_table(metrics)}\n<p>{escape(_about(datasets))}</p></div></body></html>\n"
+            f'<div class="numbers">{_table(metrics)}\n<p>{escape(_about(datasets))}</p></div></div>'
+            "</div></body></html>\n"
         )
 
 
@@ -127,51 +131,48 @@ def _about(datasets: Sequence[dict[str, Any]]) -> str:
 
 
 def _table(metrics: pd.DataFrame) -> str:
-    """A row per metric: the samples against the training images and the held-out ones, above what
+    """A row per metric: the samples against the training images and the held-out ones, beside what
     real images reach."""
     rows = metrics.to_dict("records")
     floors = {row["metric"]: row for row in rows if row["kind"] == "floor"}
     shown = [row for row in rows if row["kind"] == "snapshot"]
     with_held_out = any(pd.notna(row.get("held_out")) for row in shown)
-    heads = ["", "samples", *(["against held-out"] if with_held_out else []), "real images", "is"]
+    heads = ["samples", *(["against held-out"] if with_held_out else []), "real images"]
     body = []
     for row in shown:
         name = row["metric"].removesuffix(f"_{row['extractor']}")
-        spread = "" if pd.isna(row["std"]) else f" ± {_number(row['std'])}"
+        arrow = "↓" if row["better"] == "lower" else "↑"
+        value = _number(row["value"])
+        if pd.notna(row["std"]):
+            value += f" <small>± {row['std']:.2g}</small>"
         held_out = [_number(row["held_out"])] if with_held_out else []
-        floor = floors.get(row["metric"])
-        numbers = [
-            _number(row["value"]) + spread,
-            *held_out,
-            "" if floor is None else _number(floor["value"]),
-        ]
-        meaning = MEANINGS.get(name, "")
-        label = f"<b>{escape(row['metric'])}</b>{f': {meaning}' if meaning else ''}"
-        cells = "".join(f'<td class="number">{escape(number)}</td>' for number in numbers)
-        body.append(f"<tr><td>{label}</td>{cells}<td>{escape(row['better'])} better</td></tr>")
-    sets = int(shown[0]["sets"])
-    note = (
-        f"{int(shown[0]['n_generated']):,} samples"
-        f"{f', mean and standard deviation of {sets} sets' if sets > 1 else ''}; real images are "
-        f"the floor, {_text(next(iter(floors.values()))['method'])}."
-        if floors
-        else ""
-    )
-    head = "".join(
-        f"<th{' class=number' if 0 < number < len(heads) - 1 else ''}>{name}</th>"
-        for number, name in enumerate(heads)
-    )
+        real = _number(floors[row["metric"]]["value"]) if row["metric"] in floors else ""
+        cells = "".join(f'<td class="number">{cell}</td>' for cell in (value, *held_out, real))
+        meaning = f"<br><small>{MEANINGS[name]}</small>" if name in MEANINGS else ""
+        body.append(f"<tr><td><b>{escape(row['metric'])}</b> {arrow}{meaning}</td>{cells}</tr>")
+    head = "".join(f'<th class="number">{name}</th>' for name in heads)
     return (
-        f"<div><table><thead><tr>{head}</tr></thead>\n<tbody>\n"
+        f"<table><thead><tr><th></th>{head}</tr></thead>\n<tbody>\n"
         + "\n".join(body)
-        + f"\n</tbody></table></div>\n<p>{escape(note)}</p>"
+        + f"\n</tbody></table>\n<p>{escape(_note(shown[0], list(floors.values())))}</p>"
     )
+
+
+def _note(row: dict[str, Any], floors: list[dict[str, Any]]) -> str:
+    sets = int(row["sets"])
+    parts = [f"{int(row['n_generated']):,} samples"]
+    if sets > 1:
+        parts.append(f"mean and standard deviation of {sets} sets")
+    note = f"{', '.join(parts)}; ↓ lower is better, ↑ higher."
+    if floors:
+        note += f" Real images are the floor: {_text(floors[0]['method'])}."
+    return note
 
 
 def _number(value: float) -> str:
     if pd.isna(value):
         return ""
-    return f"{value:.1f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{value:.1f}" if abs(value) >= 100 else f"{value:#.3g}"
 
 
 def _text(value: Any) -> str:
