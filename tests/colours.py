@@ -4,9 +4,11 @@ from argparse import Namespace
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
-from stylenat.data.writer import write_store
+from stylenat.data import codec
+from stylenat.data.writer import StoreWriter, write_store
 from stylenat.evaluation import features
 from stylenat.evaluation.network import FeatureNetwork
 from stylenat.steps import statistics
@@ -40,6 +42,23 @@ def random_images(seed, count, side=8):
 def store(path, images, **metadata):
     values = {"name": "photos", "filter": "lanczos", "source": "", "licence": "", "notes": ""}
     write_store(path, images, values | metadata)
+    return path
+
+
+HAIR = {"#2c1b18": (44, 27, 24), "#a55728": (165, 87, 40), "#e8e1e1": (232, 225, 225)}
+
+
+def portraits(path, colours, seed=0, known=True, **metadata):
+    """A store of noisy images, each of the colour that its attribute hairColor says."""
+    random = np.random.default_rng(seed)
+    values = {"name": "photos", "filter": "lanczos", "source": "", "licence": "", "notes": ""}
+    with StoreWriter(path) as writer:
+        for colour in colours:
+            noise = random.normal(0, 20, (8, 8, 3)) + random.normal(0, 4, 3)
+            pixels = np.clip(noise + HAIR[colour], 0, 255).astype(np.uint8)
+            attributes = {"hairColor": colour, "strokeColor": "#000000"} if known else None
+            writer.append(codec.encode(Image.fromarray(pixels), codec.RAW, attributes))
+        writer.finish(values | {"resolution": 8, "codec": codec.RAW} | metadata)
     return path
 
 

@@ -1,13 +1,16 @@
 """From statistics to metric records: the steps `metrics` and `neighbours`, and what they refuse."""
 
 import json
+import logging
 from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.linalg
 import yaml
 
+from stylenat import command
 from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
 from stylenat.evaluation import frechet_distance
@@ -15,7 +18,7 @@ from stylenat.evaluation.moments import Statistics
 from stylenat.models import Generator, save_generator
 from stylenat.records import read_json, read_npz, sha256, write_json
 from stylenat.steps import metrics, neighbours
-from tests.colours import compute, expected_features, install, random_images, store
+from tests.colours import HAIR, compute, expected_features, install, portraits, random_images, store
 
 ROOT = Path(__file__).parents[1]
 
@@ -62,12 +65,13 @@ def chain(workplace):
 
 
 def measure_all(
-    chain, *measured, reference="all.npz", weights="g.safetensors", metric="frechet"
+    chain, *measured, reference="all.npz", weights="g.safetensors", metric="frechet", held_out=None
 ) -> list[dict]:
     metrics.run(
         Namespace(
             statistics=[chain / name for name in measured or ["fake.npz"]],
             reference=chain / reference,
+            held_out=held_out and chain / held_out,
             metric=metric,
             protocol=f"{metric}_of_colours",
             experiment=chain / "experiment.json",
@@ -84,10 +88,10 @@ def measure(chain, *measured, **options) -> dict:
     return record
 
 
-def another_set(chain, seed: int, count: int = 90) -> str:
+def another_set(chain, seed: int, count: int = 90, darker: int = 2) -> str:
     """Statistics of as many other samples of the same weights."""
     generator = sha256(chain / "g.safetensors")
-    images = random_images(seed, count) // 2
+    images = random_images(seed, count) // darker
     seeds = f"{100 * seed}-{100 * seed + count - 1}"
     path = store(chain / f"{seed}.lmdb", images, generator_sha256=generator, seeds=seeds)
     return compute(chain, path, output=f"{seed}.npz", keep=True).name
@@ -186,7 +190,7 @@ def test_statistics_that_do_not_fit_are_refused_by_every_metric(chain, metric):
 
 def test_the_floor_compares_the_two_halves(chain):
     record = measure(chain, "half0.npz", reference="half1.npz", weights=None)
-    assert (record["kind"], record["step"]) == ("floor", None)
+    assert (record["kind"], record["step"], record["floor_of"]) == ("floor", None, "halves")
     assert (record["n_generated"], record["n_real"]) == (60, 60)
     assert 0 < record["value"] < measure(chain)["value"]
 
@@ -201,6 +205,89 @@ def test_a_floor_of_overlapping_sets_is_refused(chain):
             reference="half1.npz",
             weights=None,
         )
+
+
+# ------------------------------------------------------------------------- held-out reals
+
+
+@pytest.fixture
+def held_out(chain) -> str:
+    """Statistics of 100 other reals, a test split of the chain's data set."""
+    path = store(chain / "held.lmdb", random_images(7, 100), name="photos.test")
+    return compute(chain, path, output="held.npz", keep=True).name
+
+
+def brute_force(a, b) -> float:
+    """The Fréchet distance, by scipy's matrix square root."""
+    covariances = np.cov(a.T), np.cov(b.T)
+    root = scipy.linalg.sqrtm(covariances[0] @ covariances[1]).real
+    means = a.mean(0) - b.mean(0)
+    return means @ means + np.trace(covariances[0] + covariances[1] - 2 * root)
+
+
+def test_a_snapshot_is_compared_with_held_out_reals_too(chain, held_out):
+    names = ["fake.npz", another_set(chain, 2)]
+    bare = measure(chain, *names)
+    record = measure(chain, *names, held_out=held_out)
+    assert {key: record[key] for key in bare} == bare, "nothing else has changed"
+    assert record.keys() - bare.keys() == {"held_out", "held_out_values", "n_real_held_out"}
+    assert record["n_real_held_out"] == 100
+    real = expected_features(random_images(7, 100))
+    expected = [brute_force(expected_features(random_images(i, 90) // 2), real) for i in (1, 2)]
+    assert record["held_out_values"] == pytest.approx(expected, rel=1e-4)
+    assert record["held_out"] == pytest.approx(np.mean(expected), rel=1e-4)
+    assert abs(record["held_out"] - record["value"]) > 1e-3
+
+
+@pytest.mark.parametrize("metric", ["kid", "prdc", "frechet_infinity"])
+def test_metrics_of_features_are_those_of_either_set_of_reals(chain, held_out, metric):
+    compute(chain, chain / "real.lmdb", output="all.npz", keep=True)
+    samples = another_set(chain, 2, darker=1)
+    both = measure_all(chain, samples, metric=metric, held_out=held_out)
+    change(chain, held_out, dataset__name="photos")
+    alone = measure_all(chain, samples, metric=metric, reference="changed.npz")
+    assert [r["held_out"] for r in both] == [r["value"] for r in alone]
+    assert [r["held_out"] for r in both] != [r["value"] for r in both]
+
+
+def test_copies_are_looked_for_among_training_images_alone(chain, held_out):
+    compute(chain, chain / "real.lmdb", output="all.npz", keep=True)
+    samples = another_set(chain, 2)
+    (record,) = measure_all(chain, samples, metric="copies", held_out=held_out)
+    assert not {"held_out", "held_out_values", "n_real_held_out"} & record.keys()
+    (floor,) = measure_all(chain, held_out, metric="copies", weights=None)
+    assert (floor["floor_of"], floor["n_generated"]) == ("held-out", 100)
+    assert floor["value"] < 0.1
+
+
+def test_the_floor_is_held_out_reals_against_the_reference(chain, held_out):
+    record = measure(chain, held_out, weights=None)
+    assert (record["kind"], record["floor_of"]) == ("floor", "held-out")
+    assert (record["n_generated"], record["n_real"]) == (100, 120)
+    real, other = (expected_features(random_images(*key)) for key in ((0, 120), (7, 100)))
+    assert record["value"] == pytest.approx(brute_force(other, real), rel=1e-4)
+    compute(chain, chain / "real.lmdb", subset="50", output="50.npz")
+    assert measure(chain, held_out, reference="50.npz", weights=None)["n_real"] == 50
+
+
+def test_held_out_reals_are_taken_for_nothing_else(chain, held_out):
+    with pytest.raises(UserError, match="'photos.test' in .*held out of the data set"):
+        measure(chain, reference=held_out)
+    with pytest.raises(UserError, match="'photos' in .*all.npz .*are called 'photos.test'"):
+        measure(chain, held_out="all.npz")
+    with pytest.raises(UserError, match="'tiny' in .*generated images.*called 'photos.test'"):
+        measure(chain, held_out="fake.npz")
+    other = change(chain, held_out, dataset__name="others.test")
+    with pytest.raises(UserError, match="'others.test' in .*called 'photos.test'"):
+        measure(chain, held_out=other)
+    with pytest.raises(UserError, match="subset is '50' in .*used whole"):
+        measure(chain, held_out=change(chain, held_out, subset="50"))
+    with pytest.raises(UserError, match="^extractor is"):
+        measure(chain, held_out=change(chain, held_out, extractor="lite0"))
+    with pytest.raises(UserError, match="hold the same images"):
+        measure(chain, held_out=change(chain, "all.npz", dataset__name="photos.test"))
+    with pytest.raises(UserError, match="give the held-out reals as --statistics"):
+        measure(chain, held_out, held_out=held_out, weights=None)
 
 
 @pytest.mark.parametrize(
@@ -242,6 +329,71 @@ def test_fewer_images_than_features_are_warned_about(chain, caplog):
     compute(chain, chain / "real.lmdb", subset="2", output="two.npz")
     measure(chain, reference="two.npz")
     assert "2 real images for 3 features" in caplog.text
+
+
+# ------------------------------------------------------------------------------ attributes
+
+
+def samples_of(chain, colours, seed: int) -> str:
+    """Statistics of samples of the chain's weights, whose colours nobody has written down."""
+    generator = sha256(chain / "g.safetensors")
+    path = chain / f"samples{seed}.lmdb"
+    portraits(path, colours, seed, known=False, generator_sha256=generator, seeds=f"{seed}")
+    return compute(chain, path, output=f"samples{seed}.npz", keep=True).name
+
+
+@pytest.fixture
+def portrait_reals(chain):
+    """Reals with black, brown and white hair, 150, 120 and 30; held-out ones with 50 of each."""
+    black, brown, white = HAIR
+    colours = [black] * 150 + [brown] * 120 + [white] * 30
+    compute(chain, portraits(chain / "p.lmdb", colours), output="all.npz", keep=True)
+    path = portraits(chain / "q.lmdb", [*HAIR] * 50, 1, name="photos.test")
+    return compute(chain, path, output="held.npz", keep=True).name
+
+
+def test_what_samples_lack_is_said_in_plain_words(chain, portrait_reals, caplog):
+    caplog.set_level(logging.INFO, command.log.name)
+    black, brown, white = HAIR
+    sets = [samples_of(chain, [black] * 160 + [brown] * 40, seed) for seed in (2, 3)]
+    (record,) = measure_all(chain, *sets, metric="attributes", held_out=portrait_reals)
+    assert record["metric"] == "attribute_tv_hairColor_colours"
+    assert record["value"] == pytest.approx(0.3, abs=1e-3), "0.8, 0.2, 0 against 0.5, 0.4, 0.1"
+    assert record["held_out"] == pytest.approx(0.8 - 1 / 3, abs=1e-3)
+    assert record["shares"][black] == pytest.approx({"reals": 0.5, "samples": 0.8}, abs=1e-3)
+    assert record["missing"] == [white]
+    assert record["note"] == "no samples with hair colour white (#e8e1e1; 10.0 % of the reals)"
+    assert record["note"] in caplog.text
+
+    # 10 % of 190 are 19, and as few may be missing by chance.
+    few = samples_of(chain, [black] * 150 + [brown] * 40, 4)
+    (record,) = measure_all(chain, few, metric="attributes")
+    assert (record["missing"], record["note"]) == ([], None)
+
+
+def test_the_floor_says_how_well_the_probe_reads(chain, portrait_reals):
+    caught, read = measure_all(chain, portrait_reals, metric="attributes", weights=None)
+    assert caught["value"] == pytest.approx(1 / 6 + 1 / 15, abs=1e-3)
+    assert (caught["kind"], caught["missing"]) == ("floor", [])
+    assert (read["metric"], read["better"]) == ("attribute_accuracy_hairColor_colours", "higher")
+    assert read["value"] > 0.95
+    assert read["note"] == "of a probe; always the most frequent value would be right for 33.3 %"
+
+
+def test_without_a_test_split_the_probe_is_tried_on_the_other_half(chain):
+    path = portraits(chain / "p.lmdb", [*HAIR] * 60)
+    for subset in ("half0", "half1"):
+        compute(chain, path, subset=subset, output=f"{subset}.npz", keep=True)
+    names = {"reference": "half1.npz", "weights": None, "metric": "attributes"}
+    _, read = measure_all(chain, "half0.npz", **names)
+    assert (read["floor_of"], read["n_generated"], read["n_real"]) == ("halves", 90, 90)
+    assert read["value"] > 0.95
+
+
+def test_reals_without_attributes_are_refused(chain):
+    compute(chain, chain / "real.lmdb", output="all.npz", keep=True)
+    with pytest.raises(UserError, match="photos hold no attributes.*avatars"):
+        measure(chain, another_set(chain, 2), metric="attributes")
 
 
 # ------------------------------------------------------------------------------ neighbours
@@ -295,5 +447,8 @@ def test_neighbours_need_all_training_images_and_features(chain):
     compute(chain, chain / "real.lmdb", output="all.npz", keep=True)
     with pytest.raises(UserError, match="all.npz is not of samples"):
         find_neighbours(chain, "all.npz")
+    with pytest.raises(UserError, match="'photos.test' in .*held out of the data set"):
+        changed = change(chain, "all.npz", dataset__name="photos.test")
+        find_neighbours(chain, copied_samples(chain), changed)
     with pytest.raises(UserError, match="^extractor is"):
         find_neighbours(chain, change(chain, copied_samples(chain), extractor="lite0"))

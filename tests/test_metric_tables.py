@@ -5,7 +5,10 @@ import pytest
 
 from stylenat.errors import UserError
 from stylenat.presentation.measured import read_measured
+from stylenat.presentation.progress import draw_progress
 from stylenat.presentation.published import read_published
+from stylenat.presentation.scatter import PARAMETERS, draw_fid_scatter
+from stylenat.presentation.style import styled
 from tests.test_presentation import PUBLISHED_CSV, fid, floor, lite0, table
 
 
@@ -74,6 +77,64 @@ def test_one_table_of_everything_about_the_last_snapshot(published):
         table(lite0(), lite0(**dinov2), other, published=published, name="metrics")
     with pytest.raises(UserError, match="0.json: extractor is 'dinov2'.* needs 'lite0'"):
         table(lite0(**precision, extractor="dinov2"), published=published, name="metrics")
+
+
+def test_held_out_reals_are_a_column_and_the_floor_says_what_it_compares(published):
+    against = {"held_out": 2.5, "held_out_values": [2.5], "n_real_held_out": 10_000}
+    of_floor = {"kind": "floor", "step": None, "value": 0.6, "n_generated": 10_000}
+    frame = table(
+        lite0(**against), lite0(**of_floor, floor_of="held-out", n_real=8000), published=published
+    )
+    columns = [*frame.columns]
+    assert columns.index("held_out") == columns.index("value") + 1
+    snapshot, floor = frame.to_dict("records")
+    assert (snapshot["value"], snapshot["held_out"], snapshot["n_real_held_out"]) == (
+        2.31, 2.5, 10_000,
+    )  # fmt: skip
+    assert floor["method"] == "held-out reals against the reference"
+    assert floor["verdict"] == (
+        "floor: 10,000 held-out reals against 8,000 reals, "
+        "what this protocol gives for real images alone"
+    )
+    assert pd.isna(floor["held_out"]) and pd.isna(floor["n_real_held_out"])
+
+    halves = table(lite0(), lite0(**of_floor, floor_of="halves"), published=published)
+    assert halves["method"].tolist()[1] == "real half against real half"
+    assert halves["verdict"].tolist()[1] == "floor: what this protocol gives for real images alone"
+    assert halves["held_out"].isna().all()
+
+
+def test_figures_say_which_floor_they_draw(published, tmp_path):
+    of_floor = {"kind": "floor", "step": None, "images_seen": None}
+    for name, floor_of in (("a", "held-out"), ("b", "halves")):
+        frame = table(lite0(), lite0(**of_floor, floor_of=floor_of), published=published)
+        frame.to_csv(tmp_path / f"{name}.csv", index=False)
+    held_out, halves = read_measured([tmp_path / "a.csv", tmp_path / "b.csv"])
+    for ours, label in (
+        (held_out, "floor: held-out reals against the reference"),
+        (halves, "floor: real half against real half"),
+    ):
+        with styled():
+            (ax,) = draw_progress([ours], published).axes
+            figure = draw_fid_scatter(PARAMETERS, published, [ours])
+        assert label in [line.get_label() for line in ax.lines]
+        legend = " ".join(text.get_text() for text in figure.legends[0].texts)
+        assert label in " ".join(legend.split())
+
+
+def test_notes_of_attributes_are_in_the_table(published):
+    names = {"protocol": "attributes_lite0", "metric": "attribute_tv_hairColor_lite0"}
+    note = "no samples with hair colour white (#e8e1e1; 3.2 % of the reals)"
+    accuracy = names | {"metric": "attribute_accuracy_hairColor_lite0", "better": "higher"}
+    floor = {"kind": "floor", "step": None, "floor_of": "held-out"}
+    frame = table(
+        lite0(**names, note=note), lite0(**names, **floor), lite0(**accuracy, **floor),
+        published=published, name="metrics",
+    )  # fmt: skip
+    assert frame["note"].dropna().tolist() == [note]
+    assert frame[["metric", "kind"]].values.tolist() == [
+        [names["metric"], "snapshot"], [names["metric"], "floor"], [accuracy["metric"], "floor"],
+    ]  # fmt: skip
 
 
 def test_fid_is_held_against_the_published_value_wherever_it_is_listed(published):

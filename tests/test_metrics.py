@@ -221,8 +221,13 @@ def test_extrapolation_is_the_line_through_the_mean_distances_of_all_parts():
 
 
 def statistics(features, extractor, **fields):
-    record = {"extractor": extractor, "dataset": {"name": "photos"}}
-    return Statistics(Moments.of(features), record, features, **fields)
+    record = {
+        "extractor": extractor,
+        "dataset": {"name": "photos"},
+        "attributes": {"hairColor": ["#000000", "#ffffff"]},
+    }
+    labels = (features[:, :1] > 0).astype(np.int8)
+    return Statistics(Moments.of(features), record, features, labels=labels, **fields)
 
 
 def measure(metric: str, extractor: str, **fields) -> dict[str, Measurement]:

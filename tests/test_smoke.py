@@ -45,7 +45,11 @@ def test_every_snapshot_is_in_the_table_beside_the_floor(chain):
 
 def test_one_table_holds_every_metric_of_the_last_snapshot(chain):
     table = rows(chain / "results/faces32_metrics.csv")
-    metrics = ("fd", "kid", "precision", "recall", "density", "coverage", "copies")
+    colours = [f"{part}Color" for part in ("background", "clothes", "hair", "skin")]
+    metrics = ["fd", "kid", "precision", "recall", "density", "coverage", "copies"]
+    metrics += [f"attribute_tv_{colour}" for colour in colours]
+    accuracies = table[2 * len(metrics) :]
+    table = table[: 2 * len(metrics)]
     assert [row["metric"] for row in table[::2]] == [f"{metric}_lite0" for metric in metrics]
     for measured, floor in zip(table[::2], table[1::2], strict=True):
         assert (measured["kind"], floor["kind"]) == ("snapshot", "floor")
@@ -53,6 +57,14 @@ def test_one_table_holds_every_metric_of_the_last_snapshot(chain):
     floors = {row["metric"]: float(row["value"]) for row in table[1::2]}
     assert floors["precision_lite0"] > 0.5 < floors["recall_lite0"]
     assert floors["copies_lite0"] < 0.1
+    for measured, floor in zip(table[::2], table[1::2], strict=True):
+        assert bool(measured["held_out"]) == (measured["metric"] != "copies_lite0")
+        assert floor["method"] == "held-out reals against the reference"
+        assert (floor["n_generated"], floor["n_real"], floor["held_out"]) == ("300", "300", "")
+    assert [(row["kind"], row["metric"]) for row in accuracies] == [
+        ("floor", f"attribute_accuracy_{colour}_lite0") for colour in colours
+    ]
+    assert float(accuracies[0]["value"]) > 0.95, "of a background, from 300 images"
 
 
 def test_samples_are_gone_and_everything_else_stays(chain):

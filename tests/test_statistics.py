@@ -10,7 +10,16 @@ from stylenat.evaluation import features
 from stylenat.evaluation.moments import Moments, Statistics
 from stylenat.evaluation.subsets import choose
 from stylenat.records import sha256
-from tests.colours import Colours, compute, expected_features, install, random_images, store
+from tests.colours import (
+    HAIR,
+    Colours,
+    compute,
+    expected_features,
+    install,
+    portraits,
+    random_images,
+    store,
+)
 from tests.test_moments import RECORD
 
 
@@ -87,6 +96,26 @@ def test_features_are_kept_in_the_order_of_the_images(workplace):
     assert result.features.dtype == np.float32 and result.head is None
     np.testing.assert_array_equal(result.moments.outer, bare.moments.outer)
     assert result.record["seeds"] == "0-29,30-99"
+
+
+def test_attributes_are_kept_beside_the_features_in_the_same_order(workplace):
+    hair = [*HAIR]
+    colours = [hair[number % 3] for number in range(50)]
+    path = portraits(workplace / "a.lmdb", colours)
+    result = Statistics.load(compute(workplace, path, keep=True))
+    assert result.record["attributes"] == {"hairColor": sorted(hair)}, "the stroke is always black"
+    values = result.record["attributes"]["hairColor"]
+    assert [values[code] for code in result.labels[:, 0]] == colours
+    drawn = Statistics.load(compute(workplace, path, subset="20", keep=True))
+    chosen = choose("20", 50, seed=0)
+    assert [values[code] for code in drawn.labels[:, 0]] == [colours[i] for i in chosen]
+    assert len(drawn.features) == 20
+
+    bare = Statistics.load(compute(workplace, path))
+    assert bare.labels is None and "attributes" not in bare.record
+    assert Statistics.load(compute(workplace, path, keep=True), features=False).labels is None
+    unknown = portraits(workplace / "b.lmdb", colours, known=False)
+    assert Statistics.load(compute(workplace, unknown, keep=True)).labels is None
 
 
 def test_inceptions_classifier_comes_with_its_features(tmp_path):

@@ -137,6 +137,32 @@ def test_features_are_kept_only_where_a_metric_needs_them(clone, tmp_path):
     assert "steps.statistics" in out and "--features" not in out
 
 
+def test_held_out_reals_take_the_place_of_halves(clone):
+    out = commands("results/faces32_metrics.csv", cwd=clone)
+    assert "half0" not in out and "half1" not in out
+    held_out = "results/data/faces32.test.lite0.all.features.npz"
+    reference = "results/data/faces32.lite0.all.features.npz"
+    for protocol in ("fd_lite0", "attributes_lite0"):
+        snapshot, floor = (
+            re.search(rf"steps.metrics (.*) --output \S+/{step}.{protocol}.json", out)[1]
+            for step in ("[0-9]+", "floor")
+        )
+        assert f"--reference {reference}" in snapshot and f"--held-out {held_out}" in snapshot
+        assert f"--statistics {held_out} --reference {reference}" in floor
+        assert "--held-out" not in floor
+    assert re.search(
+        r"steps.pack --name faces32.test .* --output results/data/faces32.test.lmdb", out
+    )
+
+    out = commands("--profile", "profiles/slurm", "results/faces256_fid.csv", cwd=clone)
+    whole = "results/data/faces256.test.inception.all.features.npz"
+    reference = "results/data/faces256.inception.50000.features.npz"
+    assert f"--statistics {whole} --reference {reference}" in out
+
+    out = commands("results/ffhq256_fid.csv", cwd=clone)
+    assert "--held-out" not in out and "inception.half0" in out
+
+
 def test_a_table_of_everything_about_the_last_snapshot(clone):
     jobs = plan("--profile", "profiles/slurm", "results/ffhq256_metrics.csv", cwd=clone)
     assert (jobs["sample"], jobs["statistics"], jobs["train"]) == (3, 3, 40)

@@ -9,6 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from stylenat.errors import UserError
+from stylenat.evaluation.attributes import (
+    Probe,
+    Shares,
+    Whitening,
+    estimate_shares,
+    recode,
+    require_labels,
+    total_variation,
+    total_variation_error,
+)
 from stylenat.evaluation.frechet import frechet_distance
 from stylenat.evaluation.infinity import extrapolate
 from stylenat.evaluation.kernel import SUBSET_SIZE, SUBSETS, kernel_distances
@@ -27,6 +37,9 @@ class Measurement:
     better: str  # "lower" or "higher"
     uncertainty: float | None = None
     uncertainty_of: str | None = None  # what the uncertainty is, in words
+    note: str | None = None  # what else a reader should know
+    attribute: str | None = None  # whose values …
+    shares: Shares | None = None  # … have these shares among reals and samples
 
 
 # Of one generated set against the reals that the measure was made for.
@@ -136,10 +149,88 @@ def copies(real: Statistics) -> Measure:
     return measure
 
 
+def attributes(real: Statistics) -> Measure:
+    """How often samples have which hair, skin, … colour, against the reals' labels; and, of images
+    whose labels are known, how well a probe trained on the reals reads them."""
+    features = _features(real)
+    labels = require_labels(real.record["dataset"]["name"], real.labels)
+    values = real.record["attributes"]
+    whiten = Whitening.of(features)
+    inputs = whiten(features)
+    probes = {
+        name: Probe.fit(inputs, codes, len(values[name]))
+        for name, codes in zip(values, labels.T, strict=True)
+        if name.endswith("Color")  # what a probe can read off small pictures, and a person sees
+    }
+
+    def measure(generated: Statistics) -> list[Measurement]:
+        inputs = whiten(_features(generated))
+        found = {name: probe.probabilities(inputs) for name, probe in probes.items()}
+        variations = [
+            _variation(name, probes[name], values[name], probabilities, _extractor(real))
+            for name, probabilities in found.items()
+        ]
+        if generated.labels is None:
+            return variations
+        columns = dict(zip(generated.record["attributes"], generated.labels.T, strict=True))
+        accuracies = []
+        for name, probabilities in found.items():
+            if name in columns:
+                own = generated.record["attributes"][name]
+                codes = recode(columns[name], own, values[name])
+                accuracies.append(_accuracy(name, probes[name], codes, probabilities, real))
+        return variations + accuracies
+
+    return measure
+
+
+def _variation(
+    name: str, probe: Probe, values: list[str], probabilities: np.ndarray, extractor: str
+) -> Measurement:
+    shares = estimate_shares(probabilities, probe.shares)
+    return Measurement(
+        f"attribute_tv_{name}_{extractor}",
+        total_variation(probe.shares, shares),
+        "lower",
+        total_variation_error(probabilities, probe.shares, shares),
+        f"standard error over {len(probabilities):,} images, the probe being given",
+        attribute=name,
+        shares=dict(
+            zip(values, zip(probe.shares.tolist(), shares.tolist(), strict=True), strict=True)
+        ),
+    )
+
+
+def _accuracy(
+    name: str, probe: Probe, codes: np.ndarray, probabilities: np.ndarray, real: Statistics
+) -> Measurement:
+    right = probabilities.argmax(1) == codes
+    always = float((codes == probe.shares.argmax()).mean())
+    return Measurement(
+        f"attribute_accuracy_{name}_{_extractor(real)}",
+        float(right.mean()),
+        "higher",
+        float(right.std(ddof=1) / np.sqrt(len(right))),
+        f"standard error over {len(right):,} images",
+        f"of a probe; always the most frequent value would be right for {100 * always:.1f} %",
+    )
+
+
 METRICS: dict[str, Callable[[Statistics], Measure]] = {
     function.__name__: function
-    for function in (frechet, frechet_infinity, kid, prdc, inception_score, copies)
+    for function in (
+        frechet,
+        frechet_infinity,
+        kid,
+        prdc,
+        inception_score,
+        copies,
+        attributes,
+    )
 }
+
+# Measures of samples alone, or of samples and what was trained on; no other reals make sense there.
+NEVER_HELD_OUT = ("inception_score", "copies")
 
 
 def frechet_name(statistics: Statistics) -> str:

@@ -75,20 +75,23 @@ class Statistics:
     """Moments with their record: extractor, weights_sha256, dataset {name, content_sha256,
     resolution, filter}, kind ("real" | "generated"), generator_sha256, seeds, subset, seed, …
 
-    Where they were asked for, also ``features`` (n, d) float32 in the order of the images, and
-    ``head`` (classes, d), which makes class logits of them, if the network has one.
+    Where they were asked for, also ``features`` (n, d) float32 in the order of the images;
+    ``head`` (classes, d), which makes class logits of them, if the network has one; and ``labels``
+    (n, a) int8, if the images' attributes are known: positions in the lists of values that the
+    record's ``attributes`` has by name, in the order of the columns.
     """
 
     moments: Moments
     record: dict[str, Any]
     features: np.ndarray | None = None
     head: np.ndarray | None = None
+    labels: np.ndarray | None = None
 
     def save(self, path: str | Path) -> None:
         """Write an npz that is whole or absent."""
         moments = self.moments
         arrays = {"count": np.int64(moments.count), "sum": moments.sum, "outer": moments.outer}
-        optional = {"features": self.features, "head": self.head}
+        optional = {"features": self.features, "head": self.head, "labels": self.labels}
         arrays |= {name: array for name, array in optional.items() if array is not None}
         write_npz(path, arrays, self.record)
 
@@ -96,7 +99,8 @@ class Statistics:
     def load(cls, path: str | Path, features: bool = True) -> Self:
         """Read what :meth:`save` wrote, without the features if they are not wanted (400 MB for
         50,000 of 2048); anything else is a :class:`UserError`."""
-        arrays, record = read_npz(path, skip=() if features else ("features", "head"))
+        skipped = () if features else ("features", "head", "labels")
+        arrays, record = read_npz(path, skip=skipped)
         try:
             moments = Moments(int(arrays["count"]), arrays["sum"], arrays["outer"])
             for field in MERGEABLE:
@@ -106,10 +110,12 @@ class Statistics:
                 f"{path} does not hold statistics of features ({error} is missing); "
                 "make it with stylenat.steps.statistics."
             ) from error
-        return cls(moments, record, arrays.get("features"), arrays.get("head"))
+        optional = (arrays.get(name) for name in ("features", "head", "labels"))
+        return cls(moments, record, *optional)
 
     def merge(self, other: Self) -> Self:
-        """Statistics of both parts of one set; parts of different sets are refused."""
+        """Statistics of both parts of one set, without labels; parts of different sets are
+        refused."""
         require_same(MERGEABLE, self.record, other.record)
         total = Moments.zeros(len(self.moments.sum))
         total.merge(self.moments)

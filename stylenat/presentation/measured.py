@@ -33,6 +33,7 @@ class Measured:
     images: tuple[int | None, ...]  # seen in training until then
     values: tuple[float, ...]
     floor: float | None
+    floor_of: str | None  # what was compared with what, in words
     params_m: float | None
     speeds: tuple[Speed, ...]
 
@@ -86,7 +87,7 @@ def _measured(frame: pd.DataFrame, speeds: dict[str, tuple[Speed, ...]]) -> Meas
     # One protocol to a figure: the one that may be held against the literature, else the first.
     protocol = (snapshots[comparable] if comparable.any() else snapshots)["protocol"].iloc[0]
     snapshots = snapshots[snapshots["protocol"] == protocol].sort_values("step")
-    floors = frame[(frame["kind"] == "floor") & (frame["protocol"] == protocol)]["value"]
+    floors = frame[(frame["kind"] == "floor") & (frame["protocol"] == protocol)]
     first = snapshots.iloc[0]
     own_speeds = speeds.get(first["experiment"], ())
     counted = snapshots["params_m"].dropna().tolist() + [speed.params_m for speed in own_speeds]
@@ -100,7 +101,8 @@ def _measured(frame: pd.DataFrame, speeds: dict[str, tuple[Speed, ...]]) -> Meas
         steps=_integers(snapshots["step"]),
         images=_integers(snapshots["images_seen"]),
         values=tuple(snapshots["value"]),
-        floor=None if floors.empty else floors.iloc[0],
+        floor=None if floors.empty else floors["value"].iloc[0],
+        floor_of=None if floors.empty else floors["method"].iloc[0],
         params_m=counted[0] if counted else None,
         speeds=own_speeds,
     )

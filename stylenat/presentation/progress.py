@@ -71,10 +71,11 @@ def _draw_panel(ax: Axes, members: list[Measured], published: pd.DataFrame) -> N
             ax.axhline(ours.values[-1], linestyle="-.", **style)
         else:
             ax.plot(ours.images, ours.values, marker=marker, markersize=4, **style)
-    floors = {ours.floor for ours in members if ours.floor is not None}
-    for number, floor in enumerate(floors):
-        label = "floor: real half against real half"
-        ax.axhline(floor, color=GREY, linestyle="--", label=None if number else label)
+    floors = {ours.floor: ours.floor_of for ours in members if ours.floor is not None}
+    named: set[str | None] = set()
+    for floor, of in floors.items():
+        ax.axhline(floor, color=GREY, linestyle="--", label=None if of in named else f"floor: {of}")
+        named.add(of)
     values += floors
     if first.comparable and (known := reference(published, first.dataset, first.resolution)):
         ax.axhline(known.fid, color=BLACK, linestyle=":", label=f"StyleNAT, published: {known.fid}")

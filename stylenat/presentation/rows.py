@@ -12,7 +12,7 @@ Record = dict[str, Any]
 
 # fmt: off
 INTEGERS = [
-    "resolution", "step", "images_seen", "n_generated", "n_real", "sets", "batch_size", "threads",
+    "resolution", "step", "images_seen", "n_generated", "n_real", "n_real_held_out", "sets", "batch_size", "threads",
     "warmup", "rounds", "rounds_intended",
 ]
 # fmt: on

@@ -63,7 +63,7 @@ class Panel:
     points: list[Point] = field(default_factory=list)
     beyond: list[Point] = field(default_factory=list)  # too high for the axis
     trails: list[list[tuple[float, float]]] = field(default_factory=list)  # snapshots, batches
-    floors: list[float] = field(default_factory=list)
+    floors: dict[float, str] = field(default_factory=dict)  # what each compares, in words
     own: bool = False  # only our models, with no published value to stand beside
 
 
@@ -164,7 +164,7 @@ def _own_panels(quantity: Quantity, measured: list[Measured]) -> list[Panel]:
         panel = panels[key]
         panel.points += points
         if ours.floor is not None:
-            panel.floors.append(ours.floor)
+            panel.floors[ours.floor] = ours.floor_of
         panel.trails += _sweep(ours, quantity)
         if quantity is PARAMETERS:
             panel.trails.append([(ours.params_m, value) for value in ours.values])
@@ -201,7 +201,7 @@ def _draw_panel(ax: Axes, panel: Panel, quantity: Quantity) -> None:
     if panel.own:
         ax.set_facecolor("#f6f6f6")
     trailing = [place for trail in panel.trails for place in trail]
-    values = [point.y for point in panel.points] + panel.floors + [y for _, y in trailing]
+    values = [point.y for point in panel.points] + [*panel.floors] + [y for _, y in trailing]
     known = [point.x for point in panel.points + panel.beyond] + [x for x, _ in trailing]
     set_range(ax, "x", known)
     set_range(ax, "y", values)
@@ -283,8 +283,9 @@ def _legend(panels: list[Panel], quantity: Quantity) -> list[Line2D]:
     if any(len(trail) > 1 for panel in panels for trail in panel.trails):
         label = "smaller or larger batches" if quantity.sized else "earlier snapshots"
         handles.append(Line2D([], [], **TRAIL, label=label))
-    if any(panel.floors for panel in panels):
-        handles.append(Line2D([], [], **FLOOR, label="floor: real half against real half"))
+    if floors := dict.fromkeys(of for panel in panels for of in panel.floors.values()):
+        label = fill(f"floor: {', or '.join(floors)}", 40)
+        handles.append(Line2D([], [], **FLOOR, label=label))
     return handles
 
 

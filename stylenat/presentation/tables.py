@@ -30,8 +30,9 @@ PUBLISHED_FILTER = "lanczos"
 # fmt: off
 METRIC_COLUMNS = [
     "experiment", "dataset", "resolution", "table", "method", "kind", "step", "images_seen",
-    "selection", "protocol", "metric", "better", "value", "std", "minimum", "sets",
-    "uncertainty", "uncertainty_of", "n_generated", "n_real", "published", "difference", "verdict",
+    "selection", "protocol", "metric", "better", "value", "held_out", "std", "minimum", "sets",
+    "uncertainty", "uncertainty_of", "note", "n_generated", "n_real", "n_real_held_out", "published",
+    "difference", "verdict",
     "params_m", "seeds", "extractor", "weights_sha256", "filter", "dataset_sha256", "generator_sha256",
     "device", "dtype", "versions", "commit", "source",
 ]
@@ -53,6 +54,7 @@ def metric_table(
     table ``metrics`` each metric's floor is below it.
 
     ``value`` is the mean over ``sets`` sampling sets, ``std`` (n − 1) and ``minimum`` are theirs;
+    ``held_out`` is the mean of the same sets compared with held-out reals, where there are any;
     ``selection`` says whether a snapshot is the last, or was picked for its value. ``records`` maps
     a record's name to the record. One of another experiment, data set, metric or feature network
     is a :class:`UserError` naming the field.
@@ -146,14 +148,20 @@ def _metric_row(record: Record, known: Reference | None, name: str) -> Record:
 
 def _method(record: Record, name: str) -> str:
     if record["kind"] == "floor":
-        return "real half against real half"
+        of_held_out = record.get("floor_of") == "held-out"
+        return (
+            "held-out reals against the reference" if of_held_out else "real half against real half"
+        )
     return f"{name} ({'published weights' if record.get('checkpoint') else 'ours'})"
 
 
 def _obstacles(record: Record, known: Reference | None, name: str) -> str:
     """Why a value must not be held against the published one; empty if it may be."""
     if record["kind"] == "floor":
-        return "floor: what this protocol gives for real images alone"
+        sets = ""
+        if record.get("floor_of") == "held-out":
+            sets = f"{record['n_generated']:,} held-out reals against {record['n_real']:,} reals, "
+        return f"floor: {sets}what this protocol gives for real images alone"
     if record["metric"] != "fid":
         return f"{record['metric']} is not FID: no published value"
     if known is None:

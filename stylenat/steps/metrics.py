@@ -1,6 +1,7 @@
 """Measure a snapshot against reference statistics, or real images against real ones (the floor).
 
-Several sampling sets of one snapshot give a mean, and show how much it depends on the seeds.
+Several sampling sets of one snapshot give a mean, and show how much it depends on the seeds. Where
+a data set has held-out reals, a snapshot is compared with those, too, and they are the floor.
 """
 
 import argparse
@@ -12,8 +13,10 @@ import numpy as np
 from stylenat import command, runtime
 from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
-from stylenat.evaluation.metrics import METRICS, Measurement
+from stylenat.evaluation.attributes import Shares, describe_missing, missing_values
+from stylenat.evaluation.metrics import METRICS, NEVER_HELD_OUT, Measurement
 from stylenat.evaluation.moments import COMPARABLE, Statistics, require_same
+from stylenat.evaluation.reals import held_out_name, require_held_out, require_reference
 from stylenat.evaluation.subsets import HALVES
 from stylenat.models import Generator, read_header
 from stylenat.records import read_json, sha256, write_json
@@ -25,7 +28,8 @@ def run(args: argparse.Namespace) -> None:
     experiment = ExperimentConfig.from_dict(read_json(args.experiment))
     features = args.metric != "frechet"
     reference = Statistics.load(args.reference, features)
-    _require_reals(args.reference, reference.record, experiment)
+    require_reference(args.reference, reference.record, experiment)
+    held_out = _held_out(args, reference)
     # All that can be refused is refused before anything takes time.
     sets = [_described(path, reference) for path in args.statistics]
     _require_one_size(args.statistics, sets)
@@ -43,6 +47,7 @@ def run(args: argparse.Namespace) -> None:
     provenance = {
         "n_generated": sets[0]["count"],
         "n_real": reference.moments.count,
+        **({} if held_out is None else {"n_real_held_out": held_out.moments.count}),
         "seeds": [record.get("seeds") for record in sets],
         "reals": {key: reference.record[key] for key in ("subset", "seed")},
         "extractor": reference.record["extractor"],
@@ -54,12 +59,40 @@ def run(args: argparse.Namespace) -> None:
         "versions": runtime.versions(),
         "commit": runtime.commit(),
     }
-    measure = METRICS[args.metric](reference)
-    results = [measure(Statistics.load(path, features)) for path in args.statistics]
-    records = [{**common, **_summary(same), **provenance} for same in zip(*results, strict=True)]
+    measures = [METRICS[args.metric](real) for real in (reference, held_out) if real is not None]
+    # By set, then by what it is compared with.
+    results = [
+        [measure(samples) for measure in measures]
+        for samples in (Statistics.load(path, features) for path in args.statistics)
+    ]
+    against = [list(zip(*one, strict=True)) for one in zip(*results, strict=True)]
+    summaries = [_summary(same, sets[0]["count"]) for same in against[0]]
+    if held_out is not None:
+        for summary, same in zip(summaries, against[1], strict=True):
+            summary |= _against_held_out(same)
+    records = [{**common, **summary, **provenance} for summary in summaries]
     write_json(args.output, records)
     for record in records:
-        command.log.info("%s: %s = %.4f", args.output, record["metric"], record["value"])
+        beside = f" ({record['held_out']:.4f} to held-out reals)" if "held_out" in record else ""
+        command.log.info("%s: %s = %.4f%s", args.output, record["metric"], record["value"], beside)
+        if record["note"]:
+            command.log.info("%s: %s", record["metric"], record["note"])
+
+
+def _held_out(args: argparse.Namespace, reference: Statistics) -> Statistics | None:
+    """The held-out reals that a snapshot is compared with, if they were given and the metric
+    compares samples with reals that were not trained on."""
+    if args.held_out is None:
+        return None
+    if args.weights is None:
+        raise UserError(
+            "--held-out is what a snapshot is compared with beside the reference; for a floor, "
+            "give the held-out reals as --statistics."
+        )
+    wanted = args.metric not in NEVER_HELD_OUT
+    held_out = Statistics.load(args.held_out, features=wanted and args.metric != "frechet")
+    require_held_out(args.held_out, held_out.record, reference.record)
+    return held_out if wanted else None
 
 
 def _described(path: Path, reference: Statistics) -> Record:
@@ -79,19 +112,49 @@ def _described(path: Path, reference: Statistics) -> Record:
     return measured.record | {"count": measured.moments.count}
 
 
-def _summary(sets: tuple[Measurement, ...]) -> Record:
-    """One metric over all sets: the mean first, and every set's own value; the uncertainty is that
-    of a single set, averaged."""
-    values = [one.value for one in sets]
+def _summary(sets: tuple[Measurement, ...], count: int) -> Record:
+    """One metric over all sets of ``count`` images: the mean first, and every set's own value; the
+    uncertainty is that of a single set, averaged."""
+    first, values = sets[0], [one.value for one in sets]
     known = [one.uncertainty for one in sets if one.uncertainty is not None]
     return {
-        "metric": sets[0].metric,
-        "better": sets[0].better,
+        "metric": first.metric,
+        "better": first.better,
         "value": float(np.mean(values)),
         "values": values,
         "uncertainty": float(np.mean(known)) if known else None,
-        "uncertainty_of": sets[0].uncertainty_of,
+        "uncertainty_of": first.uncertainty_of,
+        "note": first.note,
+        **_missing([one.shares for one in sets], first.attribute, count),
     }
+
+
+def _missing(sets: list[Shares | None], attribute: str | None, count: int) -> Record:
+    """Where shares of an attribute's values were measured: their means over all sets, and the
+    values that are missing, as they are and in words."""
+    if attribute is None:
+        return {}
+    shares = {
+        value: (reals, float(np.mean([one[value][1] for one in sets])))
+        for value, (reals, _) in sets[0].items()
+    }
+    missing = missing_values(shares, count)
+    texts = [describe_missing(attribute, value, shares, count) for value in missing]
+    return {
+        "attribute": attribute,
+        "shares": {
+            value: dict(zip(("reals", "samples"), pair, strict=True))
+            for value, pair in shares.items()
+        },
+        "missing": missing,
+        "note": "; ".join(texts) or None,
+    }
+
+
+def _against_held_out(sets: tuple[Measurement, ...]) -> Record:
+    """The same for the comparison with held-out reals, in short."""
+    values = [one.value for one in sets]
+    return {"held_out": float(np.mean(values)), "held_out_values": values}
 
 
 def _require_one_size(paths: list[Path], sets: list[Record]) -> None:
@@ -132,26 +195,23 @@ def _snapshot(args: argparse.Namespace, sets: list[Record]) -> Record:
 
 
 def _floor(args: argparse.Namespace, sets: list[Record], reference: Record) -> Record:
-    """The two halves of one set of reals, which share no image."""
+    """Held-out reals against the reference; without them, the two halves of the reals, which
+    share no image."""
+    held_out = held_out_name(reference["dataset"]["name"])
     for path, measured in zip(args.statistics, sets, strict=True):
+        if measured["dataset"]["name"] == held_out:
+            require_held_out(path, measured, reference)
+            continue
         require_same(("kind", "dataset.content_sha256", "seed"), measured, reference)
         if {measured["subset"], reference["subset"]} != set(HALVES):
             raise UserError(
                 f"subset is {measured['subset']!r} in {path} and {reference['subset']!r} "
-                f"in {args.reference}; a floor needs {' and '.join(HALVES)} (or give --weights)."
+                f"in {args.reference}; a floor needs {' and '.join(HALVES)}, or held-out reals "
+                "(or give --weights)."
             )
-    return {"kind": "floor", "step": None, "images_seen": None, "generator_sha256": None}
-
-
-def _require_reals(path: Path, reference: Record, experiment: ExperimentConfig) -> None:
-    name = reference["dataset"]["name"]
-    if reference["kind"] != "real":
-        raise UserError(f"{path} is of {reference['kind']} images; a reference must be of reals.")
-    if name != experiment.dataset:
-        raise UserError(
-            f"dataset.name is {name!r} in {path}, but experiment {experiment.name} was trained on "
-            f"{experiment.dataset!r}; give that data set's statistics."
-        )
+    floor_of = "held-out" if sets[0]["dataset"]["name"] == held_out else "halves"
+    nothing = dict.fromkeys(("step", "images_seen", "generator_sha256"))
+    return {"kind": "floor", "floor_of": floor_of, **nothing}
 
 
 def main() -> None:
@@ -161,9 +221,13 @@ def main() -> None:
         type=Path,
         nargs="+",
         required=True,
-        help="of what is measured: sampling sets of one snapshot, or one half of the reals",
+        help="of what is measured: sampling sets of one snapshot; for a floor, held-out reals or "
+        "one half of the reals",
     )
     options.add_argument("--reference", type=Path, required=True, help="of the reals")
+    options.add_argument(
+        "--held-out", type=Path, help="of reals that were not trained on, to compare with as well"
+    )
     options.add_argument("--metric", choices=METRICS, required=True, help="what is measured")
     options.add_argument("--protocol", required=True, help="the measurement's name, as in fid50k")
     options.add_argument("--experiment", type=Path, required=True, help="resolved experiment")

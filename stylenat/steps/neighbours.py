@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from stylenat import command, runtime
+from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
 from stylenat.evaluation.moments import COMPARABLE, Statistics, require_same
 from stylenat.evaluation.neighbours import COPY_QUANTILE, TrainingSet, nearest
+from stylenat.evaluation.reals import require_reference
 from stylenat.models.latents import parse_seeds
 from stylenat.records import read_json, write_npz
 
@@ -22,14 +24,16 @@ NEIGHBOURS = 5  # … and so many for each
 
 
 def run(args: argparse.Namespace) -> None:
+    experiment = ExperimentConfig.from_dict(read_json(args.experiment))
     generated, reals = Statistics.load(args.statistics), Statistics.load(args.reference)
+    require_reference(args.reference, reals.record, experiment)
     require_same(COMPARABLE, generated.record, reals.record)
     for path, statistics in ((args.statistics, generated), (args.reference, reals)):
         if statistics.features is None:
             raise UserError(f"{path} holds no features; compute it again with --features.")
-    if (reals.record["kind"], reals.record["subset"]) != ("real", "all"):
+    if reals.record["subset"] != "all":
         raise UserError(
-            f"{args.reference} is not of all training images ({reals.record['kind']}, subset "
+            f"{args.reference} is not of all training images (subset "
             f"{reals.record['subset']}); a copy of one that is left out would go unseen."
         )
     if generated.record.get("seeds") is None:
@@ -47,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
             "train_distances": training.distances,
         },
         {
-            "experiment": read_json(args.experiment)["name"],
+            "experiment": experiment.name,
             "dataset": reals.record["dataset"]["name"],
             "dataset_sha256": reals.record["dataset"]["content_sha256"],
             "resolution": reals.record["dataset"]["resolution"],

@@ -10,6 +10,7 @@ import numpy as np
 from stylenat import command, runtime
 from stylenat.data.store import ImageStore
 from stylenat.errors import UserError
+from stylenat.evaluation.attributes import encode
 from stylenat.evaluation.features import NETWORKS, Extractor, extractor, features
 from stylenat.evaluation.moments import Moments, Statistics
 from stylenat.evaluation.subsets import choose
@@ -21,8 +22,22 @@ def run(args: argparse.Namespace) -> None:
     if len(args.images) > 1 and args.subset != "all":
         raise UserError(f"--subset {args.subset} needs a single file in --images.")
     network = extractor(args.extractor, args.weights, args.device)
-    parts = [_statistics(network, ImageStore(path), args) for path in args.images]
-    reduce(Statistics.merge, parts).save(args.output)
+    stores = [ImageStore(path) for path in args.images]
+    statistics = reduce(Statistics.merge, [_statistics(network, store, args) for store in stores])
+    if args.features:
+        _label(statistics, stores, args.subset)
+    statistics.save(args.output)
+
+
+def _label(statistics: Statistics, stores: list[ImageStore], subset: str) -> None:
+    """Add the attributes of the images, in the order of their features, if any are known."""
+    images = (
+        store.attributes(int(index))
+        for store in stores
+        for index in choose(subset, len(store), SUBSET_SEED)
+    )
+    if (encoded := encode(list(images))) is not None:
+        statistics.labels, statistics.record["attributes"] = encoded
 
 
 def _statistics(network: Extractor, store: ImageStore, args: argparse.Namespace) -> Statistics:
@@ -74,7 +89,8 @@ def main() -> None:
     options.add_argument(
         "--features",
         action="store_true",
-        help="keep every image's features, too: all metrics but the Fréchet distance need them",
+        help="keep every image's features, and attributes if there are any: all metrics but the "
+        "Fréchet distance need them",
     )
     options.add_argument("--output", type=Path, required=True, help="statistics (npz)")
     command.add_device(options)

@@ -189,18 +189,34 @@ def first_statistics(wildcards):
     return snapshot_statistics(wildcards)[0]
 
 
-def reference_statistics(subset=None):
-    """Input function: statistics of the reals that a protocol compares with, or of this subset."""
+def statistics_of_real(wildcards, dataset, subset, **same):
+    """Statistics of reals for a protocol, with features if another protocol on the `same` needs
+    them."""
+    extractor = config["protocols"][wildcards.protocol]["extractor"]
+    kind = statistics_kind(protocols_of(wildcards.experiment), extractor=extractor, **same)
+    return f"results/data/{dataset}.{extractor}.{subset}.{kind}.npz"
 
-    def path(wildcards):
-        protocol = config["protocols"][wildcards.protocol]
-        extractor, reals = protocol["extractor"], protocol["reals"]
-        same = {"extractor": extractor} | ({} if subset else {"reals": reals})
-        kind = statistics_kind(protocols_of(wildcards.experiment), **same)
-        name = EXPERIMENTS[wildcards.experiment].config.dataset
-        return f"results/data/{name}.{extractor}.{subset or reals}.{kind}.npz"
 
-    return path
+def reference_statistics(wildcards):
+    """The reals that a protocol compares with."""
+    reals = config["protocols"][wildcards.protocol]["reals"]
+    name = EXPERIMENTS[wildcards.experiment].config.dataset
+    return statistics_of_real(wildcards, name, reals, reals=reals)
+
+
+def held_out_statistics(wildcards):
+    """All reals that no network trains on, where a data set has any."""
+    name = f"{EXPERIMENTS[wildcards.experiment].config.dataset}.test"
+    return statistics_of_real(wildcards, name, "all") if name in DATASETS else []
+
+
+def floor_pair(wildcards):
+    """Two sets of reals whose distance is the floor: held-out ones and the reference, or halves."""
+    if held_out := held_out_statistics(wildcards):
+        return {"statistics": held_out, "reference": reference_statistics(wildcards)}
+    name = EXPERIMENTS[wildcards.experiment].config.dataset
+    halves = (statistics_of_real(wildcards, name, half) for half in ("half0", "half1"))
+    return dict(zip(("statistics", "reference"), halves))
 
 
 def metrics_of(experiment, protocols, last=False):
@@ -284,7 +300,8 @@ def features_option(wildcards):
 
 
 def snapshot_option(wildcards, input):
-    return f"--weights {input.weights}"
+    held_out = f" --held-out {input.held_out}" if input.held_out else ""
+    return f"--weights {input.weights}{held_out}"
 
 
 def grid_seeds(wildcards):

@@ -52,7 +52,8 @@ rule statistics:
         " --output {output} --device {params.device} --log {log}"
 
 
-# The reals that a protocol compares with, and their two halves, whose distance is the floor.
+# The reals that a protocol compares with, and those that are held out of training. Their distance is
+# the floor; without held-out reals it is that of the two halves.
 use rule statistics as statistics_of_reals with:
     input:
         images="results/data/{dataset}.lmdb",
@@ -72,7 +73,8 @@ use rule statistics as statistics_of_reals with:
 rule metrics:
     input:
         statistics=snapshot_statistics,
-        reference=reference_statistics(),
+        reference=reference_statistics,
+        held_out=held_out_statistics,
         experiment="results/{experiment}/experiment.json",
         weights="results/{experiment}/weights/{step}.safetensors",
     output:
@@ -92,8 +94,7 @@ rule metrics:
 
 use rule metrics as metrics_of_reals with:
     input:
-        statistics=reference_statistics("half0"),
-        reference=reference_statistics("half1"),
+        unpack(floor_pair),
         experiment="results/{experiment}/experiment.json",
     output:
         "results/{experiment}/metrics/floor.{protocol}.json",
@@ -108,7 +109,7 @@ use rule metrics as metrics_of_reals with:
 rule neighbours:
     input:
         statistics=first_statistics,
-        reference=reference_statistics(),
+        reference=reference_statistics,
         experiment="results/{experiment}/experiment.json",
     output:
         "results/{experiment}/neighbours/{step}.{protocol}.npz",
