@@ -44,6 +44,11 @@ MEANINGS = {
     "coverage": "share of the set with a sample nearby",
     "copies": "share of the samples that repeat a training image",
 }
+# The same for the metrics of an attribute, whose name follows.
+OF_ATTRIBUTES = {
+    "attribute_tv_": "how far its shares among the samples are from those of the set, 0 to 1",
+    "attribute_accuracy_": "how often the probe that counts it reads it right",
+}
 
 
 @dataclass(frozen=True)
@@ -135,45 +140,58 @@ def _table(metrics: pd.DataFrame) -> str:
     real images reach."""
     rows = metrics.to_dict("records")
     floors = {row["metric"]: row for row in rows if row["kind"] == "floor"}
-    shown = [row for row in rows if row["kind"] == "snapshot"]
-    with_held_out = any(pd.notna(row.get("held_out")) for row in shown)
+    measured = {row["metric"]: row for row in rows if row["kind"] == "snapshot"}
+    with_held_out = any(pd.notna(row.get("held_out")) for row in measured.values())
     heads = ["samples", *(["against held-out"] if with_held_out else []), "real images"]
     body = []
-    for row in shown:
-        name = row["metric"].removesuffix(f"_{row['extractor']}")
-        arrow = "↓" if row["better"] == "lower" else "↑"
-        value = _number(row["value"])
-        if pd.notna(row["std"]):
+    # Some metrics, such as a probe's accuracy, are of real images alone.
+    for metric in dict.fromkeys(row["metric"] for row in rows):
+        row, floor = measured.get(metric, {}), floors.get(metric, {})
+        value = _number(row.get("value"))
+        if pd.notna(row.get("std")):
             value += f" <small>± {row['std']:.2g}</small>"
-        held_out = [_number(row["held_out"])] if with_held_out else []
-        real = _number(floors[row["metric"]]["value"]) if row["metric"] in floors else ""
-        cells = "".join(f'<td class="number">{cell}</td>' for cell in (value, *held_out, real))
-        meaning = f"<br><small>{MEANINGS[name]}</small>" if name in MEANINGS else ""
-        body.append(f"<tr><td><b>{escape(row['metric'])}</b> {arrow}{meaning}</td>{cells}</tr>")
+        held_out = [_number(row.get("held_out"))] if with_held_out else []
+        numbers = (value, *held_out, _number(floor.get("value")))
+        cells = "".join(f'<td class="number">{number}</td>' for number in numbers)
+        body.append(f"<tr><td>{_label(row or floor)}</td>{cells}</tr>")
     head = "".join(f'<th class="number">{name}</th>' for name in heads)
     return (
         f"<table><thead><tr><th></th>{head}</tr></thead>\n<tbody>\n"
         + "\n".join(body)
-        + f"\n</tbody></table>\n<p>{escape(_note(shown[0], list(floors.values())))}</p>"
+        + f"\n</tbody></table>\n<p>{escape(_counts(measured, floors))}</p>"
     )
 
 
-def _note(row: dict[str, Any], floors: list[dict[str, Any]]) -> str:
+def _label(row: dict[str, Any]) -> str:
+    """A metric's name, its better direction, what it means and what is remarkable."""
+    name = row["metric"].removesuffix(f"_{row['extractor']}")
+    arrow = "↓" if row["better"] == "lower" else "↑"
+    meaning = MEANINGS.get(name)
+    for prefix, words in OF_ATTRIBUTES.items():
+        meaning = words if name.startswith(prefix) else meaning
+    remarks = "".join(
+        f"<br><small>{escape(text)}</small>" for text in (meaning, _text(row.get("note"))) if text
+    )
+    return f"<b>{escape(row['metric'])}</b> {arrow}{remarks}"
+
+
+def _counts(measured: dict[str, dict[str, Any]], floors: dict[str, dict[str, Any]]) -> str:
+    row = next(iter(measured.values()))
     sets = int(row["sets"])
     parts = [f"{int(row['n_generated']):,} samples"]
     if sets > 1:
         parts.append(f"mean and standard deviation of {sets} sets")
     note = f"{', '.join(parts)}; ↓ lower is better, ↑ higher."
     if floors:
-        note += f" Real images are the floor: {_text(floors[0]['method'])}."
+        note += f" Real images are the floor: {_text(next(iter(floors.values()))['method'])}."
     return note
 
 
-def _number(value: float) -> str:
-    if pd.isna(value):
+def _number(value: float | None) -> str:
+    if value is None or pd.isna(value):
         return ""
     return f"{value:.1f}" if abs(value) >= 100 else f"{value:#.3g}"
 
 
 def _text(value: Any) -> str:
-    return "" if pd.isna(value) else str(value)
+    return "" if value is None or pd.isna(value) else str(value)
