@@ -81,15 +81,16 @@ def test_numbers_stand_beside_their_floor(page):
     assert " 2.31 ± 0.16 2.50 0.800 " in str(Text(page(held_out=2.5)))
 
 
-def test_what_was_measured_of_real_images_alone_has_a_row(tmp_path, published):  # noqa: F811
+def test_an_attribute_says_how_well_it_can_be_read_and_what_is_missing(tmp_path, published):  # noqa: F811
     metrics = table(fid(), floor(), published=published).head(2).astype(object)
-    metrics.loc[1, ["metric", "note"]] = ["attribute_accuracy_hairColor_inception", "of a probe"]
+    metrics.loc[0, ["metric", "note"]] = ["attribute_tv_hairColor_inception", "no white hair"]
+    metrics.loc[1, ["metric", "value"]] = ["attribute_accuracy_hairColor_inception", 0.755]
     (tmp_path / "picture.png").write_bytes(b"\x89PNG")
     path = tmp_path / "page.html"
     write_overview(path, experiment(), metrics, TRAINED, [DATA], tmp_path / "picture.png")
     text = str(Text(path.read_text()))
-    assert "fid ↓ distance between the distributions of images 2.31 attribute_accuracy" in text
-    assert "_inception ↓ how often the probe that counts it reads it right of a probe 0.800" in text
+    assert "right for 76% of real images no white hair 2.31" in text
+    assert "accuracy" not in text
 
 
 def test_held_out_images_are_said_to_be(page):

@@ -29,7 +29,7 @@ STYLE = """
 .overview th, .overview td { padding: .3em .5em; text-align: left; border-bottom: 1px solid #ddd; }
 .overview th { border-bottom: 2px solid #222; vertical-align: bottom; }
 .overview .number { text-align: right; font-variant-numeric: tabular-nums; }
-.overview small { color: #555; }
+.overview small { color: #555; display: inline-block; line-height: 1.25; }
 .overview .number small { white-space: nowrap; }
 """
 
@@ -44,11 +44,9 @@ MEANINGS = {
     "coverage": "share of the set with a sample nearby",
     "copies": "share of the samples that repeat a training image",
 }
-# The same for the metrics of an attribute, whose name follows.
-OF_ATTRIBUTES = {
-    "attribute_tv_": "how far its shares among the samples are from those of the set, 0 to 1",
-    "attribute_accuracy_": "how often the probe that counts it reads it right",
-}
+# Of an attribute, whose name follows: how far its values' shares are apart, and how well a probe
+# reads it off real images.
+VARIATION, ACCURACY = "attribute_tv_", "attribute_accuracy_"
 
 
 @dataclass(frozen=True)
@@ -142,18 +140,17 @@ def _table(metrics: pd.DataFrame) -> str:
     floors = {row["metric"]: row for row in rows if row["kind"] == "floor"}
     measured = {row["metric"]: row for row in rows if row["kind"] == "snapshot"}
     with_held_out = any(pd.notna(row.get("held_out")) for row in measured.values())
-    heads = ["samples", *(["against held-out"] if with_held_out else []), "real images"]
+    heads = ["samples", *(["against held-out"] if with_held_out else []), "real"]
     body = []
-    # Some metrics, such as a probe's accuracy, are of real images alone.
-    for metric in dict.fromkeys(row["metric"] for row in rows):
-        row, floor = measured.get(metric, {}), floors.get(metric, {})
-        value = _number(row.get("value"))
-        if pd.notna(row.get("std")):
+    for metric, row in measured.items():
+        value = _number(row["value"])
+        if pd.notna(row["std"]):
             value += f" <small>± {row['std']:.2g}</small>"
-        held_out = [_number(row.get("held_out"))] if with_held_out else []
-        numbers = (value, *held_out, _number(floor.get("value")))
-        cells = "".join(f'<td class="number">{number}</td>' for number in numbers)
-        body.append(f"<tr><td>{_label(row or floor)}</td>{cells}</tr>")
+        held_out = [_number(row["held_out"])] if with_held_out else []
+        real = _number(floors[metric]["value"]) if metric in floors else ""
+        cells = "".join(f'<td class="number">{cell}</td>' for cell in (value, *held_out, real))
+        read = floors.get(metric.replace(VARIATION, ACCURACY), {}) if VARIATION in metric else {}
+        body.append(f"<tr><td>{_label(row, read.get('value'))}</td>{cells}</tr>")
     head = "".join(f'<th class="number">{name}</th>' for name in heads)
     return (
         f"<table><thead><tr><th></th>{head}</tr></thead>\n<tbody>\n"
@@ -162,17 +159,20 @@ def _table(metrics: pd.DataFrame) -> str:
     )
 
 
-def _label(row: dict[str, Any]) -> str:
-    """A metric's name, its better direction, what it means and what is remarkable."""
+def _label(row: dict[str, Any], accuracy: float | None) -> str:
+    """A metric's name, its better direction, what it means and what is remarkable; ``accuracy`` is
+    that of an attribute's probe."""
     name = row["metric"].removesuffix(f"_{row['extractor']}")
     arrow = "↓" if row["better"] == "lower" else "↑"
-    meaning = MEANINGS.get(name)
-    for prefix, words in OF_ATTRIBUTES.items():
-        meaning = words if name.startswith(prefix) else meaning
-    remarks = "".join(
-        f"<br><small>{escape(text)}</small>" for text in (meaning, _text(row.get("note"))) if text
-    )
-    return f"<b>{escape(row['metric'])}</b> {arrow}{remarks}"
+    remarks = [MEANINGS.get(name, "")]
+    if name.startswith(VARIATION):
+        remarks.append("how far its shares are from the set's, 0 to 1")
+    if accuracy is not None:
+        remarks.append(f"read by a probe, right for {accuracy:.0%} of real images")
+    remarks.append(_text(row.get("note")))
+    texts = "".join(f"<br><small>{escape(text)}</small>" for text in remarks if text)
+    # Long names may be broken.
+    return f"<b>{escape(row['metric']).replace('_', '_<wbr>')}</b> {arrow}{texts}"
 
 
 def _counts(measured: dict[str, dict[str, Any]], floors: dict[str, dict[str, Any]]) -> str:
