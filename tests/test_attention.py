@@ -18,6 +18,7 @@ from stylenat.models.attention import (
     describe,
     hydra_attention,
     neighborhood_attention,
+    small_maps,
     tiles,
     tiling,
     use_backend,
@@ -30,7 +31,8 @@ CASES = {case["case"]: case for case in json.loads((GOLDEN / "na.json").read_tex
 
 @pytest.fixture
 def small_tiles(monkeypatch):
-    """Cut even the small maps of these tests into many tiles and pieces."""
+    """Cut even the small maps of these tests into many tiles, kind by kind, and pieces."""
+    monkeypatch.setattr(small_maps, "MOST_BYTES", 0)
     monkeypatch.setattr(tiling, "KIND_COST", 0)
     monkeypatch.setattr(tiles, "PIECE_BYTES", 1 << 14)
     tiling.tiling.cache_clear()
@@ -60,14 +62,16 @@ def test_golden(case, backend, dtype, small_tiles):
     with_bias=st.booleans(),
     kind_cost=st.sampled_from((0, 500, 20_000)),
     piece_bytes=st.sampled_from((1, 1 << 14, 8 << 20)),
+    small=st.booleans(),
 )
-def test_tiles_equal_reference(geometry, with_bias, kind_cost, piece_bytes):
+def test_tiles_equal_reference(geometry, with_bias, kind_cost, piece_bytes, small):
     (batch, heads, height, width, head_dim), kernel_size, dilation = geometry
     shape = (batch, height, width, 3, heads, head_dim)
     q, k, v = normal("qkv", shape).double().permute(3, 0, 4, 1, 2, 5)
     rpb = normal("rpb", (heads, 2 * kernel_size - 1, 2 * kernel_size - 1)).double()
     inputs = (q, k, v, rpb if with_bias else None, normal("grad", q.shape).double())
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(small_maps, "MOST_BYTES", 1 << 30 if small else 0)
         patch.setattr(tiling, "KIND_COST", kind_cost)
         patch.setattr(tiles, "PIECE_BYTES", piece_bytes)
         tiling.tiling.cache_clear()
@@ -148,6 +152,7 @@ class LargestTensor(TorchDispatchMode):
 
 
 def test_scratch_stays_below_the_size_of_a_piece(monkeypatch):
+    monkeypatch.setattr(small_maps, "MOST_BYTES", 0)
     monkeypatch.setattr(tiles, "PIECE_BYTES", 1 << 18)
     q, k, v = (normal(name, (4, 2, 48, 48, 8)).requires_grad_() for name in ("q", "k", "v"))
     rpb = normal("rpb", (2, 13, 13)).requires_grad_()

@@ -54,6 +54,8 @@ def test_one_table_holds_every_metric_of_the_last_snapshot(chain):
     for measured, floor in zip(table[::2], table[1::2], strict=True):
         assert (measured["kind"], floor["kind"]) == ("snapshot", "floor")
         assert (measured["step"], measured["sets"], measured["n_generated"]) == ("4", "2", "16")
+        assert measured["dataset_creator"].startswith("Johan Melin")
+        assert measured["dataset_licence"].startswith("CC BY 4.0")
     floors = {row["metric"]: float(row["value"]) for row in table[1::2]}
     assert floors["precision_lite0"] > 0.5 < floors["recall_lite0"]
     assert floors["copies_lite0"] < 0.1

@@ -54,6 +54,8 @@ def run(args: argparse.Namespace) -> None:
         "weights_sha256": reference.record["weights_sha256"],
         "filter": reference.record["dataset"]["filter"],
         "dataset_sha256": reference.record["dataset"]["content_sha256"],
+        "dataset_licence": reference.record["dataset"].get("licence"),
+        "dataset_creator": reference.record["dataset"].get("creator"),
         "device": sets[0]["device"],
         "dtype": sets[0]["dtype"],
         "versions": runtime.versions(),

@@ -62,7 +62,9 @@ def _record(
         "kind": "real" if generator is None else "generated",
         "dataset": {
             key: metadata[key] for key in ("name", "content_sha256", "resolution", "filter")
-        },
+        }
+        # Not every image set states these.
+        | {key: metadata.get(key) for key in ("licence", "creator")},
         "generator_sha256": generator,
         "seeds": metadata.get("seeds"),
         "subset": args.subset,

@@ -3,11 +3,11 @@
 `tiling` says what the tiles are. Here they are cut out of the caller's tensors, whatever their
 strides and dtype, and go through matrix products, in float32 at least, in pieces that fit the
 cache, so scratch memory does not grow with batch, heads or dilation. The backward pass saves only
-its inputs and recomputes the attention weights.
+its inputs and recomputes the attention weights. Maps small enough go through `small_maps` instead.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import product
+from itertools import accumulate, product
 from math import prod
 
 import torch
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from stylenat.models.attention import small_maps
 from stylenat.models.attention.tiling import Kind, Part, Tiling, Windows, tiling
 
 # Scratch of one piece: at home in a CPU's last cache, yet enough work for every tensor operation to
@@ -34,6 +35,10 @@ def attend(
     scale: float,
 ) -> Tensor:
     """Shapes and meaning as in `neighborhood_attention`, which checks them."""
+    shape = (3, *q.shape)
+    cut = small_maps.cut(shape, q.element_size(), range(q.shape[1]), kernel_size, dilation)
+    if cut is not None:
+        return small_maps.attend_groups(torch.stack((q, k, v)), (rpb,), (cut,), scale)
     return _TiledAttention.apply(q, k, v, rpb, kernel_size, dilation, scale)
 
 
@@ -51,6 +56,13 @@ def attend_groups(
 
     Each group writes its part of one output, and of one gradient of qkv: nothing is put together.
     """
+    ends = accumulate(heads)
+    cuts = [
+        small_maps.cut(qkv.shape, qkv.element_size(), range(end - count, end), *geometry)
+        for count, end, *geometry in zip(heads, ends, kernel_sizes, dilations, strict=True)
+    ]
+    if None not in cuts:
+        return small_maps.attend_groups(qkv, rpbs, cuts, scale)
     return _TiledGroups.apply(
         qkv, tuple(heads), tuple(kernel_sizes), tuple(dilations), scale, *rpbs
     )
