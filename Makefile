@@ -1,4 +1,7 @@
-# make demo   set everything up, run the whole chain on the embedded data set, end with results/report.html
+# make demo   set everything up, run the whole chain on faces that need no download, end with results/report.html
+# make demo-hour   the same, and the same for an hour of training
+# make demo-seeds   the demo's numbers with two other seeds
+# make docs   the numbers and pictures of README and docs/, from the results of the three above
 # make test   set everything up, run the tests
 # make test-slurm   the chain on a Slurm cluster of two virtual nodes; needs root on Debian or Ubuntu
 # All install into .venv, once; nothing outside this directory is touched.
@@ -12,11 +15,25 @@ endif
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: demo test test-slurm setup
+DEMO := faces32
+SNAKEMAKE := snakemake --cores all --quiet host reason rules
+
+.PHONY: demo demo-hour demo-seeds docs test test-slurm setup
 
 demo: setup
-	@snakemake --cores all --quiet host reason rules
+	@$(SNAKEMAKE)
 	@$(MAKE) --no-print-directory results/report.html
+
+demo-hour: setup
+	@$(SNAKEMAKE) --config 'run=[$(DEMO),$(DEMO)-hour]' --
+	@snakemake --report results/report.html --config 'run=[$(DEMO),$(DEMO)-hour]' --
+	@echo "The report of both, the demo and its hour: results/report.html"
+
+demo-seeds: setup
+	@$(SNAKEMAKE) $(foreach seed,1 2,$(foreach table,fd_lite0 metrics,results/$(DEMO)-seed$(seed)_$(table).csv))
+
+docs: setup
+	@python -m docs.make
 
 test: setup
 	@python -m pytest
@@ -34,6 +51,6 @@ $(VENV)/installed: pyproject.toml envs/constraints.txt
 	@touch $@
 
 # What the report shows is known only after a run, so `demo` asks for it in a second make.
-results/report.html: $(wildcard results/*.csv results/*/*.svg results/*/*/*.png results/*/*/*.gif)
+results/report.html: $(wildcard results/*.csv results/*_overview.html results/*/*.png results/*/*.svg results/*/*/*.png results/*/*/*.gif)
 	@snakemake --report $@
 	@echo "The report: $@"

@@ -23,6 +23,7 @@ include: "workflow/rules/benchmarks.smk"
 rule all:
     default_target: True
     input:
+        overviews(config["run"]),
         rules.figures.output,
         tables(config["run"]),
         grids(config["run"]),

@@ -1,11 +1,12 @@
 """From ``config.yaml`` to experiments that can run.
 
-An experiment is the defaults with its own keys laid over them. Everything is checked here, whole
-and at once, before anything is computed: every complaint is one sentence that begins with the
-key it is about.
+An experiment is the defaults with its own keys laid over them, and those of its base, where it
+names one, in between. Everything is checked here, whole and at once, before anything is computed:
+every complaint is one sentence that begins with the key it is about.
 """
 
 import difflib
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,29 +74,26 @@ def resolve(config: dict[str, Any], schemas: Path) -> dict[str, Experiment]:
     for name, protocol in config["protocols"].items():
         key = f"protocols.{name}.extractor"
         _known(key, "feature network", protocol["extractor"], config["weights"])
-    return {
-        name: _experiment(name, own, config, schemas) for name, own in config["experiments"].items()
-    }
+    return {name: _experiment(name, config, schemas) for name in config["experiments"]}
 
 
-def _experiment(
-    name: str, own: dict[str, Any], config: dict[str, Any], schemas: Path
-) -> Experiment:
+def _experiment(name: str, config: dict[str, Any], schemas: Path) -> Experiment:
     key = f"experiments.{name}"
     if name in RESERVED or name in config["weights"]:
         raise ConfigError(f"{key}: results/{name} is needed for other files; choose another name")
-    merged = _merge(config["defaults"], own)
+    # From the defaults to the experiment itself, each with the key it stands under.
+    layers: list[tuple[Key, dict[str, Any]]] = [(["defaults"], config["defaults"])]
+    for ancestor in _lineage(name, config["experiments"]):
+        own = {k: value for k, value in config["experiments"][ancestor].items() if k != "base"}
+        layers.append((["experiments", ancestor], own))
+    merged = functools.reduce(_merge, (values for _, values in layers))
 
     def origin(path: Key) -> Key:
-        """Where the value at ``path`` was written: in the experiment, or in the defaults."""
-        value: Any = own
-        for part in path:
-            if not isinstance(value, dict):
-                break  # lists are not merged
-            if part not in value:
-                return ["defaults", *path]
-            value = value[part]
-        return ["experiments", name, *path]
+        """Where the value at ``path`` was written: by the last layer that has it."""
+        for place, values in reversed(layers[1:]):
+            if _has(values, path):
+                return [*place, *path]
+        return ["defaults", *path]
 
     _validate(merged, schemas / "experiment.schema.yaml", origin)
 
@@ -114,7 +112,7 @@ def _experiment(
 
     checkpoint, run = merged.get("checkpoint"), merged["run"]
     if checkpoint is not None:
-        _check_checkpoint(key, own)
+        _check_checkpoint(key, config["experiments"][name], checkpoint)
     elif run["iterations"] % run["segment"]:
         raise ConfigError(
             f"{key}.run.iterations: {run['iterations']} is not a multiple of "
@@ -144,6 +142,31 @@ def _experiment(
     )
 
 
+def _lineage(name: str, experiments: dict[str, Any]) -> list[str]:
+    """The experiment and those it is based on, the furthest first."""
+    found = [name]
+    while (base := experiments[found[0]].get("base")) is not None:
+        key = f"experiments.{found[0]}.base"
+        if not isinstance(base, str):
+            raise ConfigError(f"{key}: {base!r} is not the name of an experiment")
+        _known(key, "experiment", base, experiments)
+        if base in found:
+            raise ConfigError(f"{key}: {base!r} is itself based on this experiment")
+        found.insert(0, base)
+    return found
+
+
+def _has(values: Any, path: Key) -> bool:
+    """Whether the value at ``path`` is from here; lists are not merged."""
+    for part in path:
+        if not isinstance(values, dict):
+            break
+        if part not in values:
+            return False
+        values = values[part]
+    return True
+
+
 def _check_held_out(key: str, dataset: dict[str, Any]) -> None:
     """Refuse avatars that are both in the data set and in its test split."""
     for here, held_out in enumerate(dataset.get("test", [])):
@@ -162,14 +185,14 @@ def _check_held_out(key: str, dataset: dict[str, Any]) -> None:
                 )
 
 
-def _check_checkpoint(key: str, own: dict[str, Any]) -> None:
+def _check_checkpoint(key: str, own: dict[str, Any], checkpoint: dict[str, Any]) -> None:
     for ineffective in ("training", "run"):
         if ineffective in own:
             raise ConfigError(
                 f"{key}.{ineffective}: has no effect, because weights from a checkpoint "
                 "are not trained; remove this key or `checkpoint`"
             )
-    if ("file" in own["checkpoint"]) == ("url" in own["checkpoint"]):
+    if ("file" in checkpoint) == ("url" in checkpoint):
         raise ConfigError(f"{key}.checkpoint: give either file or url")
 
 

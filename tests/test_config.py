@@ -56,6 +56,47 @@ def test_an_experiment_keeps_the_defaults_it_does_not_name():
     assert experiment.config.training.generator_lr == 5e-5
 
 
+def based(**experiments: dict) -> dict:
+    config = copy.deepcopy(CONFIG)
+    config["experiments"] |= experiments
+    return config
+
+
+def test_an_experiment_takes_from_its_base_what_it_does_not_name():
+    config = based(
+        first={"dataset": "ffhq256", "training": {"beta2": 0.9, "batch_size": 32}},
+        second={"base": "first", "training": {"beta2": 0.8}},
+        third={"base": "second", "run": {"iterations": 50000}},
+    )
+    third = resolve(config, SCHEMAS)["third"]
+    assert third.config.name == "third" and third.iterations == 50000
+    training = third.config.training
+    assert (training.beta2, training.batch_size, training.generator_lr) == (0.8, 32, 5e-5)
+
+
+def test_a_mistake_is_named_where_it_was_made():
+    config = based(first={"dataset": "ffhq256", "training": {"beta2": 2}}, a={"base": "first"})
+    config["experiments"] = {"a": config["experiments"]["a"]} | config["experiments"]
+    with pytest.raises(ConfigError, match=r"^experiments\.first\.training\.beta2: "):
+        resolve(config, SCHEMAS)
+
+
+@pytest.mark.parametrize(
+    ("bases", "message"),
+    [
+        ({"a": "nothing"}, "experiments.a.base: unknown experiment 'nothing'; there are a, "),
+        ({"a": ["b"]}, "experiments.a.base: ['b'] is not the name of an experiment"),
+        ({"a": "a"}, "experiments.a.base: 'a' is itself based on this experiment"),
+        ({"a": "b", "b": "a"}, "experiments.b.base: 'a' is itself based on this experiment"),
+    ],
+)
+def test_a_base_that_cannot_be_is_refused_by_name(bases, message):
+    config = based(**{name: {"dataset": "ffhq256", "base": base} for name, base in bases.items()})
+    with pytest.raises(ConfigError) as caught:
+        resolve(config, SCHEMAS)
+    assert str(caught.value).startswith(message)
+
+
 def test_evaluation_and_length_are_not_part_of_what_decides_the_weights():
     before = resolve(CONFIG, SCHEMAS)["ffhq256"].config
     for key, value in (

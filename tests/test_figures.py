@@ -77,7 +77,7 @@ def test_what_needs_no_network_needs_no_torch():
     code = (
         "import sys, pkgutil, importlib, stylenat.presentation as package\n"
         "names = [f'stylenat.presentation.{m.name}' for m in pkgutil.iter_modules(package.__path__)]\n"
-        "names += [f'stylenat.steps.{name}' for name in ('figures', 'curve', 'receptive', 'tables')]\n"
+        "names += [f'stylenat.steps.{name}' for name in ('figures', 'curve', 'receptive', 'tables', 'overview')]\n"
         "for name in names: importlib.import_module(name)\n"
         "assert 'stylenat.presentation.scatter' in sys.modules and 'torch' not in sys.modules"
     )

@@ -76,6 +76,7 @@ def test_samples_are_gone_and_everything_else_stays(chain):
     assert not list(results.rglob("samples/*.lmdb"))
     for name in (
         "faces32/grids/0.png",
+        "faces32/compare.png",
         "faces32/train/4.state",
         "faces32/weights/4.safetensors",
         "faces32/training.svg",
@@ -116,12 +117,20 @@ def test_the_report_is_one_file_that_needs_no_network(chain):
     assert len(report) < 10_000_000
     assert not re.search(r"<(script|link|img|iframe)[^>]*(src|href)=[\"']?https?:", report)
     for category in (
-        *("Samples", "Training", "Tables", "Figures"),
-        *("Latent space", "Attention", "Memorisation"),
+        *("1 Overview", "2 Samples", "3 Latent space", "4 Tables"),
+        *("5 Figures", "6 Training", "7 Attention", "8 Memorisation"),
     ):
         assert f'"{category}"' in report
     for result in ("grids/4.png", "training.svg", "faces32_fd_lite0.html", "fid_vs_params.svg"):
         assert f"{result}" in report
+
+
+def test_the_report_opens_on_the_overview(chain):
+    report = (chain / "results/report.html").read_text()
+    opening = re.search(r"var workflow_desc = (.*);", report)[1]
+    assert "faces32: StyleNAT (ours) at 32" in opening and "data:image/png" in opening
+    assert "Johan Melin" in opening and "CC BY 4.0" in opening
+    assert ":has(.overview)" in report, "the style that puts it above the graph"
 
 
 def test_a_second_run_does_nothing(chain):

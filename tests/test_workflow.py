@@ -373,7 +373,7 @@ def test_published_numbers_count_by_what_they_say(finished):
     finally:
         path.write_text(original)
     assert jobs["tables"] == 3 and jobs["figures"] == 1
-    assert set(jobs) <= {"tables", "tables_side_by_side", "figures", "all"}
+    assert set(jobs) <= {"tables", "tables_side_by_side", "figures", "overview", "all"}
 
 
 def test_old_states_may_be_deleted(finished):

@@ -39,7 +39,8 @@ def draw_mosaic(
     dpi = max(DPI, np.ceil(len(columns) * side / available))
     cell = side / dpi
     xs = _positions(left, cell + GAP, len(columns), sources[1])
-    ys = _positions(LINE + GAP, cell + GAP + (LINE if notes else 0), len(rows), sources[0])
+    top = GAP + (LINE if any(columns) else 0)
+    ys = _positions(top, cell + GAP + (LINE if notes else 0), len(rows), sources[0])
     width, below = xs.pop(), ys.pop()
     lines = wrap(footer, int(width / text_width("n", FONT)))
     height = below + len(lines) * LINE

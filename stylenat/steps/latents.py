@@ -22,8 +22,8 @@ PSI = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2)
 SWEPT = range(6)  # seeds of the truncation sweep
 ROWS, COLUMNS = range(4), range(4, 10)  # seeds of the mixing grid
 STOPS = 4  # seeds that a walk passes before it is back
-FRAMES = 16  # from one stop to the next
-MILLISECONDS = 80  # a frame
+FRAMES = 12  # from one stop to the next
+MILLISECONDS = 100  # a frame
 WIDTH = 512  # pixels of the animation: as many walks side by side as fit
 
 

@@ -83,6 +83,7 @@ def run(args: argparse.Namespace) -> None:
             interruption,
             trackers,
             args.save_every * 60,
+            args.run_iterations,
         )
         segment.resume()
         if world.is_main:
@@ -124,6 +125,9 @@ def main() -> None:
     )
     options.add_argument(
         "--time-limit", type=float, help="minutes this job has; stop cleanly before they end"
+    )
+    options.add_argument(
+        "--run-iterations", type=int, help="length of the whole run, to say how long it takes here"
     )
     options.add_argument(
         "--tracking",

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from stylenat import runtime
 from stylenat.errors import UserError
 from stylenat.records import atomic
 from stylenat.training.tracking import Trackers
@@ -35,6 +36,10 @@ class Recorder:
         self.iterations = 0
         self.started = time.monotonic()
         self.file = None
+        self.place = {
+            "device": runtime.describe_device(trainer.world.device),
+            "processes": trainer.world.size,
+        }
         if trainer.world.is_main:
             kept = _records_until(path, trainer.step)
             with atomic(path) as temporary:
@@ -72,7 +77,7 @@ class Recorder:
         self.iterations = 0
         self.started = time.monotonic()
         if self.file:
-            self._write(line)
+            self._write(line | self.place)
             log.info("step %d  %s", step, _summary(line))
             self.trackers.scalars(step, line)
         return line

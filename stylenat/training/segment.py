@@ -16,6 +16,7 @@ from stylenat.training.checkpoint import restore
 from stylenat.training.health import Failure, Health
 from stylenat.training.interruption import Interruption
 from stylenat.training.noise import Purpose
+from stylenat.training.pace import Pace
 from stylenat.training.recorder import Recorder
 from stylenat.training.rolling import RollingStates
 from stylenat.training.tracking import Trackers
@@ -35,6 +36,7 @@ class Segment:
 
     ``batches(step)`` yields this rank's reals from iteration ``step`` on: uint8 (B, 3, S, S) on
     its device, flipped already. Rank 0 writes the files, in the background, so that nobody waits for it.
+    ``run_iterations`` is the length of the whole run, for the estimate of its time.
     """
 
     def __init__(
@@ -46,12 +48,14 @@ class Segment:
         interruption: Interruption,
         trackers: Trackers,
         save_seconds: float,
+        run_iterations: int | None = None,
     ):
         self.trainer, self.world = trainer, trainer.world
         self.states, self.until, self.batches = states, until, batches
         self.interruption, self.trackers = interruption, trackers
         self.save_seconds = save_seconds
         self.health = Health()
+        self.pace = Pace(until, run_iterations)
         self.saved_step = -1
 
     def resume(self) -> None:
@@ -100,6 +104,8 @@ class Segment:
                 record = self._iterate(next(batches))
                 bar.update()
                 recorder.add(record, bar)
+                if estimate := self.pace.estimate(self.trainer.step):
+                    log.info("%s", estimate)
                 if failure := self.health.watch(step, record):
                     return failure
         finally:

@@ -82,6 +82,10 @@ def tables(names):
     return [f"results/{name}_{table}.csv" for name in names for table in table_names([name])]
 
 
+def overviews(names):
+    return [f"results/{name}_overview.html" for name in names]
+
+
 def grids(names):
     return [
         f"results/{name}/grids/{step}.png" for name in names for step in EXPERIMENTS[name].snapshots
@@ -114,6 +118,17 @@ def curves(names):
 
 def dataset(wildcards):
     return f"results/data/{EXPERIMENTS[wildcards.experiment].config.dataset}.lmdb"
+
+
+def all_reals(wildcards):
+    """The training images and, where the data set has them, the held-out ones."""
+    name = EXPERIMENTS[wildcards.experiment].config.dataset
+    return [f"results/data/{it}.lmdb" for it in (name, f"{name}.test") if it in DATASETS]
+
+
+def shown_reals(wildcards):
+    """The reals that samples are shown with: images that no network was trained on, if there are."""
+    return all_reals(wildcards)[-1]
 
 
 def previous_state(wildcards):
@@ -229,6 +244,7 @@ def copies(names):
 
 
 def training_records(wildcards):
+    """Of every segment; weights from elsewhere have none."""
     steps = EXPERIMENTS[wildcards.experiment].snapshots[1:]
     return [f"results/{wildcards.experiment}/train/{step}.jsonl" for step in steps]
 

@@ -40,6 +40,11 @@ def tracking(wildcards, resources):
     return json.dumps(EXPERIMENTS[wildcards.experiment].tracking)
 
 
+def run_iterations(wildcards, resources):
+    """The length of the whole run; a longer one keeps the segments that it has."""
+    return f"--run-iterations {EXPERIMENTS[wildcards.experiment].iterations}"
+
+
 def processes_on_cpus(wildcards, threads):
     """As many as share the batch in whole groups of four (the minibatch standard deviation's):
     small networks gain little from threads that share an operation."""

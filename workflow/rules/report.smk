@@ -1,3 +1,54 @@
+# The report sorts categories by name; hence the numbers.
+rule overview:
+    input:
+        experiment="results/{experiment}/experiment.json",
+        metrics="results/{experiment}_metrics.csv",
+        records=training_records,
+        data=all_reals,
+        picture="results/{experiment}/compare.png",
+    output:
+        report(
+            "results/{experiment}_overview.html",
+            caption="../report/overview.rst",
+            category="1 Overview",
+            labels={"experiment": "{experiment}"},
+        ),
+    log:
+        "results/logs/overview/{experiment}.log",
+    localrule: True
+    conda:
+        "../../envs/networks.yaml"
+    shell:
+        "python -m stylenat.steps.overview --experiment {input.experiment} --metrics {input.metrics}"
+        " --records {input.records} --data {input.data} --picture {input.picture}"
+        " --output {output} --log {log}"
+
+
+rule compare:
+    input:
+        weights=last_weights,
+        data=shown_reals,
+    output:
+        report(
+            "results/{experiment}/compare.png",
+            caption="../report/compare.rst",
+            category="2 Samples",
+            subcategory="{experiment}",
+            labels={"iteration": "last, below real images"},
+        ),
+    log:
+        "results/logs/compare/{experiment}.log",
+    conda:
+        "../../envs/networks.yaml"
+    resources:
+        gpu=gpus,
+    params:
+        device=device,
+    shell:
+        "python -m stylenat.steps.compare --weights {input.weights} --data {input.data}"
+        " --output {output} --device {params.device} --log {log}"
+
+
 rule grid:
     input:
         "results/{experiment}/weights/{step}.safetensors",
@@ -5,7 +56,7 @@ rule grid:
         report(
             "results/{experiment}/grids/{step}.png",
             caption="../report/grid.rst",
-            category="Samples",
+            category="2 Samples",
             subcategory="{experiment}",
             labels=snapshot_label,
         ),
@@ -31,7 +82,7 @@ use rule grid as curated with:
         report(
             "results/{experiment}/grids/curated.png",
             caption="../report/curated.rst",
-            category="Samples",
+            category="2 Samples",
             subcategory="{experiment}",
             labels={"iteration": "last, curated"},
         ),
@@ -49,19 +100,19 @@ rule latents:
         truncation=report(
             "results/{experiment}/latents/truncation.png",
             caption="../report/truncation.rst",
-            category="Latent space",
+            category="3 Latent space",
             labels={"experiment": "{experiment}", "picture": "truncation sweep"},
         ),
         mixing=report(
             "results/{experiment}/latents/mixing.png",
             caption="../report/mixing.rst",
-            category="Latent space",
+            category="3 Latent space",
             labels={"experiment": "{experiment}", "picture": "style mixing"},
         ),
         interpolation=report(
             "results/{experiment}/latents/interpolation.gif",
             caption="../report/interpolation.rst",
-            category="Latent space",
+            category="3 Latent space",
             labels={"experiment": "{experiment}", "picture": "interpolation"},
         ),
     log:
@@ -85,13 +136,13 @@ rule attention:
         neighbourhoods=report(
             "results/{experiment}/attention/neighbourhoods.png",
             caption="../report/neighbourhoods.rst",
-            category="Attention",
+            category="7 Attention",
             labels={"experiment": "{experiment}", "picture": "weights of one pixel"},
         ),
         mean_query=report(
             "results/{experiment}/attention/mean_query.png",
             caption="../report/mean_query.rst",
-            category="Attention",
+            category="7 Attention",
             labels={"experiment": "{experiment}", "picture": "mean query against all keys"},
         ),
     log:
@@ -114,7 +165,7 @@ rule receptive:
         report(
             "results/{experiment}/receptive.svg",
             caption="../report/receptive.rst",
-            category="Attention",
+            category="7 Attention",
             labels={"experiment": "{experiment}", "picture": "receptive fields"},
         ),
         "results/{experiment}/receptive.png",
@@ -136,7 +187,7 @@ rule copies:
         report(
             "results/{experiment}/copies/{step}.{protocol}.png",
             caption="../report/copies.rst",
-            category="Memorisation",
+            category="8 Memorisation",
             labels={"experiment": "{experiment}", "protocol": "{protocol}"},
         ),
     log:
@@ -160,7 +211,7 @@ rule curve:
         report(
             "results/{experiment}/training.svg",
             caption="../report/curve.rst",
-            category="Training",
+            category="6 Training",
             labels={"experiment": "{experiment}"},
         ),
         "results/{experiment}/training.png",
@@ -184,7 +235,7 @@ rule tables:
         html=report(
             "results/{experiment}_{table}.html",
             caption="../report/table.rst",
-            category="Tables",
+            category="4 Tables",
             labels={"experiment": "{experiment}", "table": "{table}"},
         ),
     log:
@@ -226,21 +277,21 @@ rule figures:
         fid_vs_params=report(
             "results/figures/fid_vs_params.svg",
             caption="../report/figures.rst",
-            category="Figures",
+            category="5 Figures",
             labels={"figure": "FID vs parameters"},
         ),
         fid_vs_params_png="results/figures/fid_vs_params.png",
         fid_vs_throughput=report(
             "results/figures/fid_vs_throughput.svg",
             caption="../report/figures.rst",
-            category="Figures",
+            category="5 Figures",
             labels={"figure": "FID vs throughput"},
         ),
         fid_vs_throughput_png="results/figures/fid_vs_throughput.png",
         fid_vs_images=report(
             "results/figures/fid_vs_images.svg",
             caption="../report/progress.rst",
-            category="Figures",
+            category="5 Figures",
             labels={"figure": "FID vs images seen"},
         ),
         fid_vs_images_png="results/figures/fid_vs_images.png",

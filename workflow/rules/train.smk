@@ -57,11 +57,13 @@ rule train:
         time_limit=time_limit,
         microbatch=microbatch,
         tracking=tracking,
+        run_iterations=run_iterations,
     shell:
         "{params.launcher} stylenat.steps.train --experiment {input.experiment} --data {input.data}"
         " --resume {input.resume} --until {wildcards.step} --state {output.state}"
         " --weights {output.weights} --records {output.records} --device {params.device}"
-        " {params.time_limit} {params.microbatch} --tracking {params.tracking:q} --log {log}"
+        " {params.time_limit} {params.microbatch} {params.run_iterations}"
+        " --tracking {params.tracking:q} --log {log}"
 
 
 # Weights trained elsewhere enter here; everything downstream is the same.

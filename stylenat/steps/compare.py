@@ -1,0 +1,58 @@
+"""One PNG to judge a generator by: real images above, samples below; nothing is picked."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from stylenat import command
+from stylenat.data.store import ImageStore
+from stylenat.errors import UserError
+from stylenat.models import load_generator
+from stylenat.models.latents import generate
+from stylenat.presentation import style
+from stylenat.presentation.mosaic import draw_mosaic
+
+ROWS, COLUMNS = 4, 8  # of the reals, and of the samples
+
+
+def run(args: argparse.Namespace) -> None:
+    store = ImageStore(args.data)
+    count = ROWS * COLUMNS
+    if len(store) < count:
+        raise UserError(f"{args.data} holds {len(store)} images; the picture needs {count}.")
+    generator = load_generator(args.weights, args.device)
+    made = list(command.progress(generate(generator, range(count)), total=count, unit="img"))
+    real = [store.read(index) for index in range(count)]
+    if real[0].shape != made[0].shape:
+        raise UserError(
+            f"{args.data} holds images of {real[0].shape[0]}², {args.weights} makes "
+            f"{made[0].shape[0]}²; give the data set it was trained on."
+        )
+    with style.styled():
+        figure = draw_mosaic(
+            np.stack(real + made).reshape(2 * ROWS, COLUMNS, *real[0].shape),
+            ["real", *[""] * (ROWS - 1), "sampled", *[""] * (ROWS - 1)],
+            [""] * COLUMNS,
+            sources=(ROWS, 0),
+        )
+        facts = {
+            "reals": f"{store.metadata['name']} 0-{count - 1}",
+            "seeds": f"0-{count - 1}",
+            "truncation": "None",
+        }
+        style.save(figure, [args.output], facts)
+    command.log.info("%s: %s", args.output, facts)
+
+
+def main() -> None:
+    options = command.parser(__doc__)
+    command.add_device(options)
+    options.add_argument("--weights", type=Path, required=True, help="generator (safetensors)")
+    options.add_argument("--data", type=Path, required=True, help="the reals (LMDB)")
+    options.add_argument("--output", type=Path, required=True, help="the PNG")
+    command.main(options, run)
+
+
+if __name__ == "__main__":
+    main()

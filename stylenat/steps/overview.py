@@ -1,0 +1,47 @@
+"""Write an experiment's first page: reals and samples, headline numbers, what was trained on what."""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from stylenat import command
+from stylenat.config import ExperimentConfig
+from stylenat.data.store import ImageStore
+from stylenat.presentation.curves import read_training
+from stylenat.presentation.overview import training_of, write_overview
+from stylenat.records import read_json
+
+
+def run(args: argparse.Namespace) -> None:
+    experiment = ExperimentConfig.from_dict(read_json(args.experiment))
+    training = None
+    if args.records:
+        training = training_of(read_training(args.records), experiment.training.batch_size)
+    datasets = [ImageStore(path).metadata for path in args.data]
+    metrics = pd.read_csv(args.metrics)
+    write_overview(args.output, experiment, metrics, training, datasets, args.picture)
+    command.log.info("%s: %d numbers", args.output, (metrics["kind"] == "snapshot").sum())
+
+
+def main() -> None:
+    options = command.parser(__doc__)
+    options.add_argument("--experiment", type=Path, required=True, help="resolved experiment")
+    options.add_argument("--metrics", type=Path, required=True, help="its table of all metrics")
+    options.add_argument(
+        "--records", type=Path, nargs="*", default=[], help="JSON lines of every segment"
+    )
+    options.add_argument(
+        "--data",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="the training images (LMDB), then the held-out ones if there are any",
+    )
+    options.add_argument("--picture", type=Path, required=True, help="of the step compare")
+    options.add_argument("--output", type=Path, required=True, help="the page (HTML)")
+    command.main(options, run)
+
+
+if __name__ == "__main__":
+    main()
