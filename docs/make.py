@@ -1,6 +1,7 @@
 """Make every number and picture that README, benchmarks/NOTES and this folder have of the demo.
 
-They come from results/: of `make demo`, `make demo-seeds` and `make demo-hour`, all by one commit.
+They come from results/: of `make demo`, `make demo-seeds` and, once it was run, `make demo-hour`, all by
+one commit.
 Numbers become docs/demo.csv, and from that docs/demo.md and docs/hour.md, whose text replaces what is
 between `<!-- docs/demo.md -->` and `<!-- end -->` in the documents.
 """
@@ -26,7 +27,9 @@ DOCUMENTS = ("README.md", "benchmarks/NOTES.md")
 BLOCK = re.compile(r"(<!-- (docs/[\w.-]+\.md) -->\n).*?(<!-- end -->)", re.DOTALL)
 DISTANCE = "fd_lite0"  # the table of every snapshot
 SEEDS = ("", "-seed1", "-seed2")  # of the demo: its experiment, and those of the same recipe
-HOUR = "-hour"
+HOUR = "-hour"  # left out while there are no results of it
+HOUR_PICTURE = "![Held-out faces above, samples after an hour below](docs/faces-hour.png)\n"
+NO_HOUR = "*Not measured yet: run `make demo-hour docs`.*\n"
 COMMANDS = {"": "make demo", "-seed1": "make demo-seeds", "-seed2": "make demo-seeds"}
 COMMANDS[HOUR] = "make demo-hour"
 COLUMNS = (
@@ -40,13 +43,19 @@ def demo() -> str:
     return yaml.safe_load((ROOT / "config/config.yaml").read_text())["run"][0]
 
 
-def pictures(name: str) -> dict[str, tuple[str, str, str]]:
+def measured(results: Path, name: str) -> list[str]:
+    """The suffixes of the experiments that the documents are about."""
+    hour = (results / (name + HOUR) / "experiment.json").exists()
+    return [*SEEDS, HOUR] if hour else [*SEEDS]
+
+
+def pictures(name: str, suffixes: list[str]) -> dict[str, tuple[str, str, str]]:
     """Picture here → its result, that step's log, and which experiment it is of."""
     hour = name + HOUR
-    return {
+    found = {
         "docs/faces.png": (f"{name}/compare.png", f"compare/{name}", ""),
         "docs/faces-hour.png": (f"{hour}/compare.png", f"compare/{hour}", HOUR),
-        "docs/interpolation.gif": (f"{hour}/latents/interpolation.gif", f"latents/{hour}", HOUR),
+        "docs/interpolation.gif": (f"{name}/latents/interpolation.gif", f"latents/{name}", ""),
         "docs/neighbourhoods.png": (
             f"{name}/attention/neighbourhoods.png",
             f"attention/{name}",
@@ -54,12 +63,13 @@ def pictures(name: str) -> dict[str, tuple[str, str, str]]:
         ),
         "docs/fid_vs_params.png": ("figures/fid_vs_params.png", "figures/figures", ""),
     }
+    return {picture: origin for picture, origin in found.items() if origin[2] in suffixes}
 
 
-def collect(results: Path, name: str) -> list[dict[str, Any]]:
-    """A row per measurement of the demo, its other seeds and its hour. Raises UserError."""
+def collect(results: Path, name: str, suffixes: list[str]) -> list[dict[str, Any]]:
+    """A row per measurement of the demo with these suffixes. Raises UserError."""
     rows: list[dict[str, Any]] = []
-    for suffix in (*SEEDS, HOUR):
+    for suffix in suffixes:
         experiment = name + suffix
         training = _training(results, experiment, suffix)
         frames = [
@@ -137,9 +147,13 @@ def blocks(text: str, name: str) -> dict[str, str]:
     ours = frame[frame["experiment"] != name + HOUR]
     hour = frame[frame["experiment"] == name + HOUR]
     return {
-        "docs/demo.md": f"{_distances(ours)}\n{_last(ours)}\n{_origin(ours)}",
-        "docs/hour.md": f"{_distances(hour)}\n{_last(hour)}\n{_origin(hour)}",
+        "docs/demo.md": _tables(ours),
+        "docs/hour.md": NO_HOUR if hour.empty else f"{HOUR_PICTURE}\n{_tables(hour)}",
     }
+
+
+def _tables(frame: pd.DataFrame) -> str:
+    return f"{_distances(frame)}\n{_last(frame)}\n{_origin(frame)}"
 
 
 def _distances(frame: pd.DataFrame) -> str:
@@ -216,17 +230,18 @@ def fill(document: str, texts: dict[str, str]) -> str:
 def make(root: Path, name: str) -> str:
     """Write everything, or nothing; the commit that it is all from."""
     results = root / "results"
-    rows = collect(results, name)
+    suffixes = measured(results, name)
+    rows = collect(results, name, suffixes)
     commits = {
         f"{row['experiment']}, {row['metric']}, {row['step']}": row["commit"] for row in rows
     }
-    copied = pictures(name)
+    copied = pictures(name, suffixes)
     for made, log, suffix in copied.values():
         _existing(results / made, suffix)
         path = results / f"logs/{log}.log"
         commits[str(path.relative_to(root))] = log_commit(path, suffix)
     for log in sorted(results.glob("logs/train/*.log")):
-        if log.name.rpartition(".")[0].rpartition(".")[0] in {name + s for s in (*SEEDS, HOUR)}:
+        if log.name.rpartition(".")[0].rpartition(".")[0] in {name + suffix for suffix in suffixes}:
             commits[str(log.relative_to(root))] = log_commit(log, "")
     commit = one_commit(commits)
     text = numbers(rows)
