@@ -2,10 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from benchmarks.formulations import dense, gather
+from benchmarks.sensitivity import CHANGES
 from stylenat.models.attention import neighborhood_attention
 from tests.project import run
 
@@ -48,3 +50,15 @@ def test_every_formulation_gives_the_same_output_and_gradients():
     expected = outcome(neighborhood_attention)
     for attend in (gather, dense):
         torch.testing.assert_close(outcome(attend), expected)
+
+
+def test_changes_of_held_out_images_are_what_they_are_called():
+    images = np.random.default_rng(1).integers(0, 256, (64, 32, 32, 3)).astype(np.float32)
+    assert np.array_equal(CHANGES["mirrored"](images)[:, :, 0], images[:, :, -1])
+    added = CHANGES["noise, σ 2 grey levels"](images) - images
+    assert added.std() == pytest.approx(2, rel=0.02) and abs(added.mean()) < 0.05
+    blurred = CHANGES["blur, σ 1 pixel"](images)
+    # Along both axes of the image and not across images or channels: Σ of the squared weights.
+    kept = np.exp(-(np.arange(-4, 5) ** 2) / 2)
+    kept = ((kept / kept.sum()) ** 2).sum() ** 2
+    assert blurred[:, 6:-6, 6:-6].var() == pytest.approx(kept * images.var(), rel=0.1)
