@@ -30,7 +30,7 @@ demo-hour: setup
 	@echo "The report of both, the demo and its hour: results/report.html"
 
 demo-seeds: setup
-	@$(SNAKEMAKE) $(foreach seed,1 2,$(foreach table,fd_lite0 metrics,results/$(DEMO)-seed$(seed)_$(table).csv))
+	@$(SNAKEMAKE) -- $(foreach seed,1 2,$(foreach table,fd_lite0 metrics,results/$(DEMO)-seed$(seed)_$(table).csv))
 
 docs: setup
 	@python -m docs.make
