@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -128,6 +129,15 @@ def test_held_out_images_are_a_data_set_of_their_own(clone):
     assert re.search(r'steps.download --name faces256.test .*"first_seed": 70000', out)
     assert "steps.pack --name faces256.test " in out
     assert re.search(r"steps.statistics --images results/data/faces256.test.lmdb .* cuda", out)
+
+
+@pytest.mark.parametrize("target", ["demo", "demo-seeds", "demo-hour"])
+def test_snakemake_understands_what_make_asks_for(clone, target):
+    recipe = run("make", "--dry-run", "--no-print-directory", target).stdout
+    line = next(line for line in recipe.splitlines() if line.startswith("snakemake --cores"))
+    _, *arguments = shlex.split(line)
+    done = snakemake("--dry-run", *arguments, cwd=clone)
+    assert done.returncode == 0, done.stderr
 
 
 def test_features_are_kept_only_where_a_metric_needs_them(clone, tmp_path):
