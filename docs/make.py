@@ -1,7 +1,7 @@
 """Make every number and picture that README, benchmarks/NOTES and this folder have of the demo.
 
-They come from results/: of `make demo`, `make demo-seeds` and, once it was run, `make demo-hour`, all by
-one commit.
+They come from results/ of one commit: of `make demo`, and of `make demo-seeds` and `make demo-hour` once
+these were run.
 Numbers become docs/demo.csv, and from that docs/demo.md and docs/hour.md, whose text replaces what is
 between `<!-- docs/demo.md -->` and `<!-- end -->` in the documents.
 """
@@ -27,7 +27,7 @@ DOCUMENTS = ("README.md", "benchmarks/NOTES.md")
 BLOCK = re.compile(r"(<!-- (docs/[\w.-]+\.md) -->\n).*?(<!-- end -->)", re.DOTALL)
 DISTANCE = "fd_lite0"  # the table of every snapshot
 SEEDS = ("", "-seed1", "-seed2")  # of the demo: its experiment, and those of the same recipe
-HOUR = "-hour"  # left out while there are no results of it
+HOUR = "-hour"
 HOUR_PICTURE = "![Held-out faces above, samples after an hour below](docs/faces-hour.png)\n"
 NO_HOUR = "*Not measured yet: run `make demo-hour docs`.*\n"
 COMMANDS = {"": "make demo", "-seed1": "make demo-seeds", "-seed2": "make demo-seeds"}
@@ -44,9 +44,10 @@ def demo() -> str:
 
 
 def measured(results: Path, name: str) -> list[str]:
-    """The suffixes of the experiments that the documents are about."""
-    hour = (results / (name + HOUR) / "experiment.json").exists()
-    return [*SEEDS, HOUR] if hour else [*SEEDS]
+    """The suffixes of the experiments that the documents are about: the demo's own, and those of
+    its other seeds and its hour that have been measured."""
+    others = (*SEEDS[1:], HOUR)
+    return ["", *(it for it in others if (results / f"{name}{it}_metrics.csv").exists())]
 
 
 def pictures(name: str, suffixes: list[str]) -> dict[str, tuple[str, str, str]]:

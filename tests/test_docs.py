@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import re
-import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -106,18 +105,23 @@ def test_numbers_and_pictures_come_from_the_results(root):
 
 
 def test_missing_results_are_refused_with_the_command_that_makes_them(root):
-    shutil.rmtree(root / "results/f-seed2")
-    with pytest.raises(UserError, match="f-seed2/experiment.json is missing; run make demo-seeds"):
+    (root / "results/f-seed2_fd_lite0.csv").unlink()
+    with pytest.raises(UserError, match="f-seed2_fd_lite0.csv is missing; run make demo-seeds"):
         docs.make(root, "f")
     assert not (root / "docs/demo.md").exists()
 
 
-def test_the_hour_may_be_left_out(root):
-    shutil.rmtree(root / "results/f-hour")
+def test_what_was_not_run_is_left_out_but_the_demo(root):
+    for name in ("f-hour", "f-seed2"):
+        (root / f"results/{name}_metrics.csv").unlink()
     docs.make(root, "f")
     assert (root / "docs/hour.md").read_text() == docs.NO_HOUR
-    assert "| 1 | 1700.4 | 301.2 ± 1.25 |" in (root / "docs/demo.md").read_text()
+    demo = (root / "docs/demo.md").read_text()
+    assert "| 1 | 1700.4 | 301.2 ± 1.25 |" in demo and "| 2 |" not in demo
     assert not (root / "docs/faces-hour.png").exists()
+    (root / "results/f_metrics.csv").unlink()
+    with pytest.raises(UserError, match="f_metrics.csv is missing; run make demo first"):
+        docs.make(root, "f")
 
 
 def test_results_of_several_commits_are_refused(root):
