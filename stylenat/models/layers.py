@@ -100,10 +100,50 @@ def fir_kernel(gain: float = 1.0) -> Tensor:
     return kernel / kernel.sum() * gain
 
 
-def depthwise(x: Tensor, kernel: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
-    """Convolve every channel of x (B, C, H, W) with one symmetric (k, k) filter."""
-    weight = kernel.to(x.dtype).expand(x.shape[1], 1, *kernel.shape)
-    return F.conv2d(x, weight, stride=stride, padding=padding, groups=x.shape[1])
+class FixedConvolution(torch.autograd.Function):
+    """Convolution with a filter that is not trained, differentiable any number of times.
+
+    ``conv2d`` computes the gradients of its filter in the double derivative of R1, whether or not
+    anybody uses them. The gradient with respect to the input is the transposed convolution with
+    the same filter, and the other way round.
+    """
+
+    @staticmethod
+    def forward(ctx, x, weight, stride, padding, groups, output_padding):
+        """As conv2d; with ``output_padding`` (rows, columns), as conv_transpose2d."""
+        ctx.save_for_backward(weight)
+        ctx.arguments = stride, padding, groups
+        if output_padding is not None:
+            ctx.output_padding = None
+            return F.conv_transpose2d(x, weight, None, stride, padding, output_padding, groups)
+        y = F.conv2d(x, weight, None, stride, padding, groups=groups)
+        sides = zip(x.shape[2:], y.shape[2:], weight.shape[2:], strict=True)
+        # Rows and columns at the end that no position of the filter reached.
+        ctx.output_padding = tuple(a + 2 * padding - (b - 1) * stride - k for a, b, k in sides)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad):
+        (weight,) = ctx.saved_tensors
+        dx = FixedConvolution.apply(grad, weight, *ctx.arguments, ctx.output_padding)
+        return dx, None, None, None, None, None
+
+
+def fixed_conv(x: Tensor, weight: Tensor, stride: int, padding: int = 0, groups: int = 1) -> Tensor:
+    """``conv2d`` with a filter that is not trained."""
+    return FixedConvolution.apply(x, weight.to(x.dtype), stride, padding, groups, None)
+
+
+def fixed_conv_transpose(
+    x: Tensor, weight: Tensor, stride: int, padding: int = 0, groups: int = 1
+) -> Tensor:
+    """``conv_transpose2d`` with a filter that is not trained."""
+    return FixedConvolution.apply(x, weight.to(x.dtype), stride, padding, groups, (0, 0))
+
+
+def depthwise(kernel: Tensor, channels: int) -> Tensor:
+    """One (k, k) filter as the weight (channels, 1, k, k) of a convolution of every channel."""
+    return kernel.expand(channels, 1, *kernel.shape)
 
 
 class Blur(nn.Module):
@@ -114,7 +154,8 @@ class Blur(nn.Module):
         self.register_buffer("kernel", fir_kernel())
 
     def forward(self, x: Tensor) -> Tensor:
-        return depthwise(x, self.kernel, padding=2)
+        channels = x.shape[1]
+        return fixed_conv(x, depthwise(self.kernel, channels), 1, 2, channels)
 
 
 class Downsample(nn.Module):
@@ -125,7 +166,8 @@ class Downsample(nn.Module):
         self.register_buffer("kernel", fir_kernel())
 
     def forward(self, x: Tensor) -> Tensor:
-        return depthwise(x, self.kernel, stride=2, padding=1)
+        channels = x.shape[1]
+        return fixed_conv(x, depthwise(self.kernel, channels), 2, 1, channels)
 
 
 class Upsample(nn.Module):
@@ -137,8 +179,7 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         channels = x.shape[1]
-        weight = self.kernel.to(x.dtype).expand(channels, 1, *self.kernel.shape)
-        return F.conv_transpose2d(x, weight, stride=2, padding=1, groups=channels)
+        return fixed_conv_transpose(x, depthwise(self.kernel, channels), 2, 1, channels)
 
 
 class HaarTransform(nn.Module):
@@ -155,9 +196,9 @@ class HaarTransform(nn.Module):
         self.register_buffer("hl", torch.outer(low, high))
         self.register_buffer("hh", torch.outer(high, high))
 
-    def filters(self, like: Tensor) -> Tensor:
+    def filters(self) -> Tensor:
         """The bank as convolution weights (4, 1, 2, 2)."""
-        return torch.stack((self.ll, self.lh, self.hl, self.hh)).unsqueeze(1).to(like.dtype)
+        return torch.stack((self.ll, self.lh, self.hl, self.hh)).unsqueeze(1)
 
 
 class DWT(HaarTransform):
@@ -167,7 +208,7 @@ class DWT(HaarTransform):
         batch, channels, height, width = x.shape
         planes = x.reshape(batch * channels, 1, height, width)
         # conv2d correlates; a true convolution needs the filters flipped.
-        bands = F.conv2d(planes, self.filters(x).flip(2, 3), stride=2)
+        bands = fixed_conv(planes, self.filters().flip(2, 3), 2)
         bands = bands.view(batch, channels, 4, height // 2, width // 2).transpose(1, 2)
         return bands.reshape(batch, 4 * channels, height // 2, width // 2)
 
@@ -181,5 +222,5 @@ class InverseDWT(HaarTransform):
         batch, channels, height, width = x.shape
         bands = x.view(batch, 4, channels // 4, height, width).transpose(1, 2)
         planes = bands.reshape(batch * channels // 4, 4, height, width)
-        image = F.conv_transpose2d(planes, self.filters(x), stride=2)
+        image = fixed_conv_transpose(planes, self.filters(), 2)
         return image.view(batch, channels // 4, 2 * height, 2 * width)
