@@ -16,8 +16,8 @@ import torch
 
 from benchmarks.harness import Row, markdown, parser, record, resident_peak, write
 from stylenat import command
-from stylenat.evaluation.metrics import METRICS
-from stylenat.evaluation.moments import Moments, Statistics
+from stylenat.metrics.metrics import METRICS
+from stylenat.metrics.moments import Moments, Statistics
 
 CLASSES = 1008  # of Inception's head
 COLUMNS = ("metric", "wall time (s)", "processor time (s)", "peak memory (MB)")

@@ -18,9 +18,9 @@ from scipy.ndimage import gaussian_filter
 from benchmarks.harness import Row, markdown, parser, record, write
 from stylenat import command
 from stylenat.data.store import ImageStore
-from stylenat.evaluation.features import Extractor, extractor, features
-from stylenat.evaluation.metrics import METRICS
-from stylenat.evaluation.moments import Moments, Statistics
+from stylenat.metrics.extractors.features import Extractor, extractor, features
+from stylenat.metrics.metrics import METRICS
+from stylenat.metrics.moments import Moments, Statistics
 
 NETWORK = "lite0"
 MEASURED = ("frechet", "prdc")

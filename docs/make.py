@@ -18,9 +18,9 @@ import pandas as pd
 import yaml
 
 from stylenat.errors import UserError
-from stylenat.presentation.curves import read_training
-from stylenat.presentation.overview import training_of
-from stylenat.records import atomic, read_json
+from stylenat.io import atomic, read_json
+from stylenat.report.curves import read_training
+from stylenat.report.overview import training_of
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "benchmarks/NOTES.md")

@@ -11,7 +11,7 @@ from pathlib import Path
 import requests
 
 from stylenat.errors import UserError
-from stylenat.records import sync_directory
+from stylenat.io import sync_directory
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from stylenat.evaluation.attributes import (
+from stylenat.metrics.attributes import (
     Probe,
     Whitening,
     describe_missing,
@@ -15,7 +15,7 @@ from stylenat.evaluation.attributes import (
     total_variation,
     total_variation_error,
 )
-from stylenat.evaluation.colours import colour_name, is_colour
+from stylenat.metrics.colours import colour_name, is_colour
 
 TRAINED = np.array([0.5, 0.3, 0.2])
 APART = 3.0  # standard deviations between two of the three clusters

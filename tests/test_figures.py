@@ -10,14 +10,14 @@ from PIL import Image
 
 from stylenat.config import ModelConfig
 from stylenat.pictures import fit, save_animation
-from stylenat.presentation import style
-from stylenat.presentation.attention import GroupMaps, draw_mean_query, draw_neighbourhoods
-from stylenat.presentation.measured import Measured, Speed
-from stylenat.presentation.mosaic import draw_mosaic
-from stylenat.presentation.progress import draw_progress
-from stylenat.presentation.published import read_published
-from stylenat.presentation.receptive import draw_receptive_fields, heads_of, reach
-from stylenat.presentation.scatter import PARAMETERS, THROUGHPUT, draw_fid_scatter
+from stylenat.report import style
+from stylenat.report.attention import GroupMaps, draw_mean_query, draw_neighbourhoods
+from stylenat.report.measured import Measured, Speed
+from stylenat.report.mosaic import draw_mosaic
+from stylenat.report.progress import draw_progress
+from stylenat.report.published import read_published
+from stylenat.report.receptive import draw_receptive_fields, heads_of, reach
+from stylenat.report.scatter import PARAMETERS, THROUGHPUT, draw_fid_scatter
 from tests.project import ROOT, run
 
 RANDOM = np.random.default_rng(0)
@@ -75,11 +75,11 @@ def group_maps(size: int, heads: int) -> list[GroupMaps]:
 def test_what_needs_no_network_needs_no_torch():
     """Figures are drawn from tables on machines that have nothing else."""
     code = (
-        "import sys, pkgutil, importlib, stylenat.presentation as package\n"
-        "names = [f'stylenat.presentation.{m.name}' for m in pkgutil.iter_modules(package.__path__)]\n"
+        "import sys, pkgutil, importlib, stylenat.report as package\n"
+        "names = [f'stylenat.report.{m.name}' for m in pkgutil.iter_modules(package.__path__)]\n"
         "names += [f'stylenat.steps.{name}' for name in ('figures', 'curve', 'receptive', 'tables', 'overview')]\n"
         "for name in names: importlib.import_module(name)\n"
-        "assert 'stylenat.presentation.scatter' in sys.modules and 'torch' not in sys.modules"
+        "assert 'stylenat.report.scatter' in sys.modules and 'torch' not in sys.modules"
     )
     done = run(sys.executable, "-c", code)
     assert done.returncode == 0, done.stderr

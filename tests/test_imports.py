@@ -8,11 +8,12 @@ PACKAGE = Path(__file__).parents[1] / "stylenat"
 # From the foundation upwards. Parts of one layer do not import each other, except in the foundation.
 LAYERS = (
     {
-        *("errors", "records", "images", "pictures", "runtime", "config", "experiments", "fetch"),
+        *("errors", "io", "images", "pictures", "runtime", "config", "experiments", "fetch"),
         "neighbourhood",
     },
     {"data", "models"},
-    {"evaluation", "training", "presentation"},
+    {"interop"},
+    {"metrics", "training", "report"},
     {"command"},
     {"steps"},
 )

@@ -13,10 +13,10 @@ import yaml
 from stylenat import command
 from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
-from stylenat.evaluation import frechet_distance
-from stylenat.evaluation.moments import Statistics
+from stylenat.io import read_json, read_npz, sha256, write_json
+from stylenat.metrics import frechet_distance
+from stylenat.metrics.moments import Statistics
 from stylenat.models import Generator, save_generator
-from stylenat.records import read_json, read_npz, sha256, write_json
 from stylenat.steps import metrics, neighbours
 from tests.colours import HAIR, compute, expected_features, install, portraits, random_images, store
 

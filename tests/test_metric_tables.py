@@ -4,12 +4,12 @@ import pandas as pd
 import pytest
 
 from stylenat.errors import UserError
-from stylenat.presentation.measured import read_measured
-from stylenat.presentation.progress import draw_progress
-from stylenat.presentation.published import read_published
-from stylenat.presentation.scatter import PARAMETERS, draw_fid_scatter
-from stylenat.presentation.style import styled
-from tests.test_presentation import PUBLISHED_CSV, fid, floor, lite0, table
+from stylenat.report.measured import read_measured
+from stylenat.report.progress import draw_progress
+from stylenat.report.published import read_published
+from stylenat.report.scatter import PARAMETERS, draw_fid_scatter
+from stylenat.report.style import styled
+from tests.test_report import PUBLISHED_CSV, fid, floor, lite0, table
 
 
 @pytest.fixture(scope="module")

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from stylenat.errors import UserError
-from stylenat.evaluation import neighbours
-from stylenat.evaluation.frechet import frechet_distance
-from stylenat.evaluation.infinity import extrapolate
-from stylenat.evaluation.kernel import kernel_distances, unbiased_mmd
-from stylenat.evaluation.manifold import Manifold, manifold_scores
-from stylenat.evaluation.metrics import METRICS, Measurement
-from stylenat.evaluation.moments import Moments, Statistics
-from stylenat.evaluation.neighbours import TrainingSet, nearest
-from stylenat.evaluation.score import inception_scores
-from stylenat.records import read_json
+from stylenat.io import read_json
+from stylenat.metrics import neighbours
+from stylenat.metrics.fid import frechet_distance
+from stylenat.metrics.fid_infinity import extrapolate
+from stylenat.metrics.inception_score import inception_scores
+from stylenat.metrics.kid import kernel_distances, unbiased_mmd
+from stylenat.metrics.metrics import METRICS, Measurement
+from stylenat.metrics.moments import Moments, Statistics
+from stylenat.metrics.neighbours import TrainingSet, nearest
+from stylenat.metrics.prdc import Manifold, manifold_scores
 from tests.project import run
 
 

@@ -15,9 +15,9 @@ from stylenat.config import ModelConfig
 from stylenat.data.store import ImageStore
 from stylenat.errors import UserError
 from stylenat.images import to_uint8
+from stylenat.io import sha256
 from stylenat.models import Generator, load_generator, save_generator
 from stylenat.models.latents import generate, images_per_pass, latents, parse_seeds
-from stylenat.records import sha256
 from stylenat.steps import sample
 from tests.weights import fill
 

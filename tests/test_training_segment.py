@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from stylenat import runtime
 from stylenat.errors import UserError
-from stylenat.records import read_json
+from stylenat.io import read_json
 from stylenat.training.build import build_trainer
 from stylenat.training.checkpoint import capture, load_state, save_state, write_state
 from stylenat.training.interruption import Interruption

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from stylenat.data.writer import write_store
-from stylenat.records import write_json
+from stylenat.io import write_json
 from stylenat.training import noise
 from stylenat.training.augment import consistency_augment
 from stylenat.training.build import build_trainer

@@ -16,7 +16,7 @@ from stylenat.data.prepare import Unusable, prepare
 from stylenat.data.sources import Source
 from stylenat.data.writer import StoreWriter, partial_path
 from stylenat.errors import UserError
-from stylenat.records import read_json, write_json
+from stylenat.io import read_json, write_json
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from stylenat.config import ModelConfig
 from stylenat.errors import UserError
+from stylenat.io import atomic
 from stylenat.models.generator import Generator
-from stylenat.records import atomic
 
 
 def save_tensors(

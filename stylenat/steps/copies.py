@@ -9,11 +9,11 @@ import numpy as np
 from stylenat import command
 from stylenat.data.store import ImageStore
 from stylenat.errors import UserError
+from stylenat.io import read_npz, sha256
 from stylenat.models import load_generator
 from stylenat.models.latents import generate
-from stylenat.presentation import style
-from stylenat.presentation.mosaic import draw_mosaic
-from stylenat.records import read_npz, sha256
+from stylenat.report import style
+from stylenat.report.mosaic import draw_mosaic
 
 ROWS = 8  # of the samples in the file those nearest to a training image
 

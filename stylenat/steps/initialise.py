@@ -7,8 +7,8 @@ import torch
 
 from stylenat import command
 from stylenat.config import ExperimentConfig
+from stylenat.io import read_json
 from stylenat.models import save_generator
-from stylenat.records import read_json
 from stylenat.training.build import build_trainer
 from stylenat.training.checkpoint import provenance, save_state
 from stylenat.training.distributed import World

@@ -13,13 +13,13 @@ import numpy as np
 from stylenat import command, runtime
 from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
-from stylenat.evaluation.attributes import Shares, describe_missing, missing_values
-from stylenat.evaluation.metrics import METRICS, NEVER_HELD_OUT, Measurement
-from stylenat.evaluation.moments import COMPARABLE, Statistics, require_same
-from stylenat.evaluation.reals import held_out_name, require_held_out, require_reference
-from stylenat.evaluation.subsets import HALVES
+from stylenat.io import read_json, sha256, write_json
+from stylenat.metrics.attributes import Shares, describe_missing, missing_values
+from stylenat.metrics.metrics import METRICS, NEVER_HELD_OUT, Measurement
+from stylenat.metrics.moments import COMPARABLE, Statistics, require_same
+from stylenat.metrics.reals import held_out_name, require_held_out, require_reference
+from stylenat.metrics.subsets import HALVES
 from stylenat.models import Generator, read_header
-from stylenat.records import read_json, sha256, write_json
 
 Record = dict[str, Any]
 

@@ -17,10 +17,10 @@ from PIL import Image
 
 from stylenat import command, runtime
 from stylenat.data.writer import write_store
+from stylenat.io import atomic, sha256
 from stylenat.models import load_generator, read_header
 from stylenat.models.latents import MEAN_SEEDS, generate, parse_seeds
 from stylenat.pictures import save_grid
-from stylenat.records import atomic, sha256
 
 
 def run(args: argparse.Namespace) -> None:

@@ -21,8 +21,8 @@ from stylenat.data.loader import Loader, mirror
 from stylenat.data.sampler import batch_indices, flips
 from stylenat.data.store import ImageStore
 from stylenat.errors import UserError
+from stylenat.io import read_json
 from stylenat.models import save_generator
-from stylenat.records import read_json
 from stylenat.training import distributed
 from stylenat.training.build import build_trainer
 from stylenat.training.checkpoint import provenance

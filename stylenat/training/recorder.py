@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from stylenat import runtime
 from stylenat.errors import UserError
-from stylenat.records import atomic
+from stylenat.io import atomic
 from stylenat.training.tracking import Trackers
 from stylenat.training.trainer import Record, Trainer
 

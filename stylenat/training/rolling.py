@@ -15,7 +15,7 @@ from typing import Any
 from stylenat import runtime
 from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
-from stylenat.records import atomic
+from stylenat.io import atomic
 from stylenat.training.checkpoint import (
     State,
     capture,

@@ -14,7 +14,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from stylenat.errors import UserError
 from stylenat.experiments import resolve
-from stylenat.records import sha256
+from stylenat.io import sha256
 
 
 def refuse(message):

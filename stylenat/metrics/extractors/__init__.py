@@ -1,0 +1,1 @@
+"""Feature networks: uint8 images in, feature vectors out."""
