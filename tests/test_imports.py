@@ -14,8 +14,9 @@ LAYERS = (
     {"data", "models"},
     {"interop"},
     {"metrics", "training", "report"},
-    {"command"},
+    {"command", "library"},
     {"steps"},
+    {"cli"},
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 
@@ -42,7 +43,8 @@ def imports(path: Path) -> set[tuple[str, str]]:
 
 
 def test_every_part_has_a_layer():
-    parts = {path.stem for path in PACKAGE.iterdir() if not path.name.startswith("__")}
+    names = {path.name for path in PACKAGE.iterdir() if not path.name.startswith("__")}
+    parts = {name.removesuffix(".py") for name in names - {"py.typed"}}
     assert parts == LEVEL.keys()
 
 

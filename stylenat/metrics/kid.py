@@ -8,6 +8,12 @@ SUBSETS = 100
 SUBSET_SIZE = 1000
 
 
+def subset_size(n: int, m: int) -> int:
+    """Of subsets of sets of n and m images: smaller sets are halved, or all subsets of them would
+    hold nearly the same images; the estimate is unbiased at any size."""
+    return min(SUBSET_SIZE, n // 2, m // 2)
+
+
 def kernel_distances(
     x: np.ndarray, y: np.ndarray, subsets: int = SUBSETS, size: int = SUBSET_SIZE, seed: int = 0
 ) -> np.ndarray:

@@ -22,7 +22,7 @@ from stylenat.metrics.attributes import (
 from stylenat.metrics.fid import frechet_distance
 from stylenat.metrics.fid_infinity import extrapolate
 from stylenat.metrics.inception_score import SPLITS, inception_scores
-from stylenat.metrics.kid import SUBSET_SIZE, SUBSETS, kernel_distances
+from stylenat.metrics.kid import SUBSETS, kernel_distances, subset_size
 from stylenat.metrics.moments import Statistics
 from stylenat.metrics.neighbours import TrainingSet
 from stylenat.metrics.prdc import Manifold, manifold_scores
@@ -71,13 +71,12 @@ def frechet_infinity(real: Statistics) -> Measure:
 
 
 def kid(real: Statistics) -> Measure:
-    """Kernel distance. Sets of fewer than 2,000 images are halved for the subsets, which would
-    otherwise be nearly the same images every time; the estimate is unbiased at any size."""
+    """Kernel distance."""
     reals = _features(real)
 
     def measure(generated: Statistics) -> list[Measurement]:
         features = _features(generated)
-        size = min(SUBSET_SIZE, len(reals) // 2, len(features) // 2)
+        size = subset_size(len(reals), len(features))
         values = kernel_distances(features, reals, SUBSETS, size)
         return [
             Measurement(
