@@ -11,11 +11,11 @@ __version__ = "0.1.0"
 _MODULES = {
     "Discriminator": "stylenat.models",
     "Generator": "stylenat.models",
-    "Inception": "stylenat.metrics",
+    "Inception": "stylenat.metrics.extractors",
     "ModelConfig": "stylenat.config",
     "Trainer": "stylenat.training",
     "fid": "stylenat.library",
-    "frechet_distance": "stylenat.metrics",
+    "frechet_distance": "stylenat.metrics.fid",
     "from_uint8": "stylenat.images",
     "generate": "stylenat.library",
     "kid": "stylenat.library",

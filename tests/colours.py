@@ -9,7 +9,7 @@ from torch import nn
 
 from stylenat.data import codec
 from stylenat.data.writer import StoreWriter, write_store
-from stylenat.metrics import features
+from stylenat.metrics.extractors import features
 from stylenat.metrics.extractors.base import FeatureNetwork
 from stylenat.steps import statistics
 

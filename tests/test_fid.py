@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stylenat.errors import UserError
-from stylenat.metrics import frechet_distance
+from stylenat.metrics.fid import frechet_distance
 
 GOLDEN = Path(__file__).parent / "golden" / "inception.npz"
 

@@ -14,9 +14,13 @@ from stylenat import command
 from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
 from stylenat.io import read_json, read_npz, sha256, write_json
-from stylenat.metrics import frechet_distance
+from stylenat.metrics import METRICS
+from stylenat.metrics.base import Measurement, Metric, extractor_of
+from stylenat.metrics.fid import frechet_distance
 from stylenat.metrics.moments import Statistics
 from stylenat.models import Generator, save_generator
+from stylenat.report.published import read_published
+from stylenat.report.tables import metric_table
 from stylenat.steps import metrics, neighbours
 from tests.colours import HAIR, compute, expected_features, install, portraits, random_images, store
 
@@ -86,6 +90,27 @@ def measure(chain, *measured, **options) -> dict:
     """The record of a metric that is a single number."""
     (record,) = measure_all(chain, *measured, **options)
     return record
+
+
+def test_a_metric_of_ones_own_is_an_object_and_a_line(chain, monkeypatch):
+    """From the dict to a row of the table, with no other place that knows it."""
+
+    def measure_means(real: Statistics):
+        def compare(generated: Statistics) -> list[Measurement]:
+            shift = np.abs(real.moments.mean - generated.moments.mean).mean()
+            return [Measurement(f"mean_shift_{extractor_of(real)}", float(shift), "lower")]
+
+        return compare
+
+    monkeypatch.setitem(METRICS, "mean_shift", Metric(measure_means, needs_features=False))
+    record = measure(chain, metric="mean_shift")
+    real = expected_features(random_images(0, 120)).mean(0)
+    fake = expected_features(random_images(1, 90) // 2).mean(0)
+    assert record["value"] == pytest.approx(np.abs(real - fake).mean(), rel=1e-5)
+    experiment = ExperimentConfig.from_dict(read_json(chain / "experiment.json"))
+    published = read_published(ROOT / "config" / "published.csv")
+    frame = metric_table({"record": record}, "metrics", experiment, published)
+    assert frame.loc[0, ["metric", "value"]].tolist() == ["mean_shift_colours", record["value"]]
 
 
 def another_set(chain, seed: int, count: int = 90, darker: int = 2) -> str:

@@ -7,7 +7,7 @@ import torch
 from stylenat.data.store import ImageStore
 from stylenat.errors import UserError
 from stylenat.io import sha256
-from stylenat.metrics import features
+from stylenat.metrics.extractors import features
 from stylenat.metrics.moments import Moments, Statistics
 from stylenat.metrics.subsets import choose
 from tests.colours import (

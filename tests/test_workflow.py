@@ -280,8 +280,9 @@ def test_one_process_for_each_gpu(clone):
             "experiments: {ffhq256: {run: {iterations: 10}}}",
             "experiments.ffhq256.run.iterations: 10 is not a multiple of run.segment, 25000",
         ),
+        ("protocols: {fid50k: {metric: mean}}", "protocols.fid50k.metric: 'mean' is not one of"),
     ],
-    ids=["unknown key", "unknown experiment", "dilation", "heads", "iterations"],
+    ids=["unknown key", "unknown experiment", "dilation", "heads", "iterations", "metric"],
 )
 def test_a_wrong_configuration_is_refused_in_one_sentence(clone, tmp_path, overlay, message):
     path = tmp_path / "wrong.yaml"

@@ -1,6 +1,22 @@
-"""Feature networks, statistics of their features, distances, timing."""
+"""Metrics by the names that protocols use. A new one is a file with its ``METRIC`` and a line here."""
 
-from stylenat.metrics.extractors.inception import Inception
-from stylenat.metrics.fid import frechet_distance
+from stylenat.metrics import (
+    attributes,
+    copies,
+    fid,
+    fid_infinity,
+    inception_score,
+    kid,
+    prdc,
+)
+from stylenat.metrics.base import Metric
 
-__all__ = ["Inception", "frechet_distance"]
+METRICS: dict[str, Metric] = {
+    "frechet": fid.METRIC,
+    "frechet_infinity": fid_infinity.METRIC,
+    "kid": kid.METRIC,
+    "prdc": prdc.METRIC,
+    "inception_score": inception_score.METRIC,
+    "copies": copies.METRIC,
+    "attributes": attributes.METRIC,
+}

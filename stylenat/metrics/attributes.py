@@ -6,28 +6,26 @@ which modes a generator has dropped.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
-from scipy.optimize import minimize
 
 from stylenat.errors import UserError
+from stylenat.metrics.base import Measure, Measurement, Metric, Shares, extractor_of, features_of
 from stylenat.metrics.colours import colour_name, is_colour
+from stylenat.metrics.moments import Statistics
+from stylenat.metrics.probe import (
+    Probe,
+    Whitening,
+    estimate_shares,
+    total_variation,
+    total_variation_error,
+)
 
 MOST_VALUES = 32  # an attribute with more is not one of categories
 ABSENT = "none"  # the value of an image that has not got the attribute
 
-PENALTY = 1e-3  # weight of the squared weights
-DAMPING = 1.0  # in units of the variance of a standardised feature
-ITERATIONS = 200  # of the optimiser; it needs about 40
-STEPS = 500  # of expectation maximisation
-
 MISSING = 0.1  # of its share among the reals: a value with less is missing …
 EXPECTED = 20  # … if so many samples should have had it
-
-# Share of a value among the reals, and among samples.
-Shares = dict[str, tuple[float, float]]
 
 
 def encode(
@@ -46,106 +44,6 @@ def encode(
             code = {text: number for number, text in enumerate(found)}
             columns.append([code[text] for text in texts])
     return (np.array(columns, np.int8).T, values) if values else None
-
-
-@dataclass(frozen=True)
-class Whitening:
-    """x ↦ (x − mean) @ matrix, which has uncorrelated columns on its own images: of variance 1 where
-    they vary much, and less in directions in which standardised features hardly vary, so that a
-    probe need not rely on details that generated images may not have."""
-
-    mean: np.ndarray  # (d,)
-    matrix: np.ndarray  # (d, rank)
-
-    @classmethod
-    def of(cls, features: np.ndarray) -> Self:
-        """Of features (n, d); directions in which they do not vary are left out."""
-        mean = features.mean(0, dtype=np.float64)
-        scale = features.std(0, dtype=np.float64)
-        scale[scale <= 1e-6 * np.abs(mean)] = np.inf  # constant, but for rounding
-        standard = ((features - mean.astype(np.float32)) / scale).astype(np.float32)
-        values, vectors = np.linalg.eigh((standard.T @ standard).astype(np.float64) / len(features))
-        kept = values > values.max(initial=0) * 1e-6
-        return cls(mean, vectors[:, kept] / scale[:, None] / np.sqrt(values[kept] + DAMPING))
-
-    def __call__(self, features: np.ndarray) -> np.ndarray:
-        """(n, d) → float32 (n, rank + 1), with a column of ones."""
-        white = (features - self.mean.astype(np.float32)) @ self.matrix.astype(np.float32)
-        return np.hstack([white, np.ones((len(white), 1), np.float32)])
-
-
-@dataclass(frozen=True)
-class Probe:
-    """Multinomial logistic regression from whitened features (n, r) to k values."""
-
-    weights: np.ndarray  # (r, k)
-    shares: np.ndarray  # (k,) of the values among the images it was trained on
-
-    @classmethod
-    def fit(cls, inputs: np.ndarray, codes: np.ndarray, count: int) -> Self:
-        """From inputs (n, r), the last of which is 1, with codes (n,) in 0 … count − 1."""
-        n, r = inputs.shape
-        rows = np.arange(n)
-
-        def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
-            weights = flat.reshape(r, count)
-            p, log_p = _softmax(inputs @ weights.astype(np.float32))
-            penalised = np.vstack([weights[:-1], np.zeros(count)])  # not the intercepts
-            value = PENALTY / 2 * (penalised**2).sum() - log_p[rows, codes].mean(dtype=np.float64)
-            p[rows, codes] -= 1
-            return float(value), (inputs.T @ p / n + PENALTY * penalised).ravel().astype(np.float64)
-
-        options = {"maxiter": ITERATIONS, "gtol": 1e-4}
-        found = minimize(loss, np.zeros(r * count), jac=True, method="L-BFGS-B", options=options)
-        shares = np.bincount(codes, minlength=count) / n
-        return cls(found.x.reshape(r, count).astype(np.float32), shares)
-
-    def probabilities(self, inputs: np.ndarray) -> np.ndarray:
-        """(n, r) → (n, k) float64, of images that have the values as often as in training."""
-        return _softmax((inputs @ self.weights).astype(np.float64))[0]
-
-
-def estimate_shares(probabilities: np.ndarray, trained: np.ndarray) -> np.ndarray:
-    """Most likely shares (k,) of the values in a set, from a probe's probabilities (n, k) and the
-    shares (k,) that it was trained with (Saerens, Latinne & Decaestecker 2002).
-
-    Counting the likeliest values instead would spread every confusion of the probe over the
-    shares: of a value that no image has, those that are taken for it would remain.
-    """
-    ratios = probabilities / trained
-    shares = trained
-    for _ in range(STEPS):
-        weighted = ratios * shares
-        weighted /= weighted.sum(1, keepdims=True)
-        before, shares = shares, weighted.mean(0)
-        if np.abs(shares - before).max() < 1e-7:
-            break
-    return shares
-
-
-def total_variation(a: np.ndarray, b: np.ndarray) -> float:
-    """Half the sum of absolute differences of shares (k,): 0 if they agree, 1 if they exclude each
-    other."""
-    return float(np.abs(a - b).sum() / 2)
-
-
-def total_variation_error(
-    probabilities: np.ndarray, trained: np.ndarray, shares: np.ndarray
-) -> float:
-    """Standard error of the total variation between ``trained`` and ``shares``, as estimated from
-    ``probabilities`` by :func:`estimate_shares`, the probe being given.
-
-    From the likelihood's curvature J: the covariance of the shares p is (J⁻¹ − p pᵀ) / n, which is
-    that of a multinomial if the probe is always certain.
-    """
-    present = shares > 1e-4
-    p = shares[present] / shares[present].sum()
-    scores = (probabilities / trained)[:, present]
-    scores /= (scores @ p)[:, None]
-    n = len(scores)
-    covariance = (np.linalg.pinv(scores.T @ scores / n) - np.outer(p, p)) / n
-    signs = np.sign(shares - trained)[present] / 2
-    return float(np.sqrt(max(signs @ covariance @ signs, 0.0)))
 
 
 def missing_values(shares: Shares, count: int) -> list[str]:
@@ -183,10 +81,71 @@ def require_labels(name: str, labels: np.ndarray | None) -> np.ndarray:
     return labels
 
 
-def _softmax(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of every row: probabilities, and their logarithms."""
-    shifted = logits - logits.max(1, keepdims=True)
-    p = np.exp(shifted)
-    total = p.sum(1, keepdims=True)
-    p /= total
-    return p, shifted - np.log(total)
+def _measure(real: Statistics) -> Measure:
+    """How often samples have which hair, skin, … colour, against the reals' labels; and, of images
+    whose labels are known, how well a probe trained on the reals reads them."""
+    features = features_of(real)
+    labels = require_labels(real.record["dataset"]["name"], real.labels)
+    values = real.record["attributes"]
+    whiten = Whitening.of(features)
+    inputs = whiten(features)
+    probes = {
+        name: Probe.fit(inputs, codes, len(values[name]))
+        for name, codes in zip(values, labels.T, strict=True)
+        if name.endswith("Color")  # what a probe can read off small pictures, and a person sees
+    }
+
+    def measure(generated: Statistics) -> list[Measurement]:
+        inputs = whiten(features_of(generated))
+        found = {name: probe.probabilities(inputs) for name, probe in probes.items()}
+        variations = [
+            _variation(name, probes[name], values[name], probabilities, extractor_of(real))
+            for name, probabilities in found.items()
+        ]
+        if generated.labels is None:
+            return variations
+        columns = dict(zip(generated.record["attributes"], generated.labels.T, strict=True))
+        accuracies = []
+        for name, probabilities in found.items():
+            if name in columns:
+                own = generated.record["attributes"][name]
+                codes = recode(columns[name], own, values[name])
+                accuracies.append(_accuracy(name, probes[name], codes, probabilities, real))
+        return variations + accuracies
+
+    return measure
+
+
+def _variation(
+    name: str, probe: Probe, values: list[str], probabilities: np.ndarray, extractor: str
+) -> Measurement:
+    shares = estimate_shares(probabilities, probe.shares)
+    return Measurement(
+        f"attribute_tv_{name}_{extractor}",
+        total_variation(probe.shares, shares),
+        "lower",
+        total_variation_error(probabilities, probe.shares, shares),
+        f"standard error over {len(probabilities):,} images, the probe being given",
+        attribute=name,
+        shares=dict(
+            zip(values, zip(probe.shares.tolist(), shares.tolist(), strict=True), strict=True)
+        ),
+    )
+
+
+def _accuracy(
+    name: str, probe: Probe, codes: np.ndarray, probabilities: np.ndarray, real: Statistics
+) -> Measurement:
+    right = probabilities.argmax(1) == codes
+    always = float((codes == probe.shares.argmax()).mean())
+    return Measurement(
+        f"attribute_accuracy_{name}_{extractor_of(real)}",
+        float(right.mean()),
+        "higher",
+        float(right.std(ddof=1) / np.sqrt(len(right))),
+        f"standard error over {len(right):,} images",
+        f"of a probe; always the most frequent value would be right for {100 * always:.1f} %",
+    )
+
+
+METRIC = Metric(_measure)

@@ -3,6 +3,8 @@
 import numpy as np
 
 from stylenat.errors import UserError
+from stylenat.metrics.base import Measure, Measurement, Metric, extractor_of
+from stylenat.metrics.moments import Statistics
 
 
 def frechet_distance(
@@ -42,3 +44,23 @@ def _beyond_rounding(eigenvalues: np.ndarray) -> np.ndarray:
     the square root would turn an error of 1e-16 in each into one of 1e-8."""
     largest = eigenvalues.max(initial=0)
     return eigenvalues > largest * len(eigenvalues) * np.finfo(np.float64).eps
+
+
+def distance_name(extractor: str) -> str:
+    """``fid`` in the features of Inception, else ``fd_`` and the feature network: FID is the Fréchet
+    distance in Inception's features alone."""
+    return "fid" if extractor == "inception" else f"fd_{extractor}"
+
+
+def _measure(real: Statistics) -> Measure:
+    """Fréchet distance: needs the moments alone."""
+
+    def measure(generated: Statistics) -> list[Measurement]:
+        a, b = generated.moments, real.moments
+        value = frechet_distance(a.mean, a.covariance, b.mean, b.covariance)
+        return [Measurement(distance_name(extractor_of(real)), value, "lower")]
+
+    return measure
+
+
+METRIC = Metric(_measure, needs_features=False, table=distance_name)

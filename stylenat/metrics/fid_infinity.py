@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from stylenat.errors import UserError
-from stylenat.metrics.fid import frechet_distance
-from stylenat.metrics.moments import Moments
+from stylenat.metrics.base import Measure, Measurement, Metric, extractor_of, features_of
+from stylenat.metrics.fid import distance_name, frechet_distance
+from stylenat.metrics.moments import Moments, Statistics
 
 PARTS = (5, 2, 1)  # that the samples are cut into: of 50,000 a fifth, a half and all of them
 
@@ -46,3 +47,19 @@ def extrapolate(features: np.ndarray, reference: Moments) -> Extrapolation:
 def _distance(features: np.ndarray, reference: Moments) -> float:
     moments = Moments.of(features)
     return frechet_distance(moments.mean, moments.covariance, reference.mean, reference.covariance)
+
+
+def _measure(real: Statistics) -> Measure:
+    """Fréchet distance extrapolated to infinitely many generated images."""
+
+    def measure(generated: Statistics) -> list[Measurement]:
+        fit = extrapolate(features_of(generated), real.moments)
+        counts = ", ".join(f"{count:,}" for count in fit.counts)
+        name = f"{distance_name(extractor_of(real))}_infinity"
+        of = f"rms distance of the values at {counts} images from their line"
+        return [Measurement(name, fit.value, "lower", fit.residual, of)]
+
+    return measure
+
+
+METRIC = Metric(_measure)

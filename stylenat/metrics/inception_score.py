@@ -3,6 +3,8 @@
 import numpy as np
 
 from stylenat.errors import UserError
+from stylenat.metrics.base import Measure, Measurement, Metric, extractor_of, features_of
+from stylenat.metrics.moments import Statistics
 
 SPLITS = 10
 BLOCK = 4096  # images whose class probabilities are in memory at once
@@ -32,3 +34,30 @@ def _score(features: np.ndarray, head: np.ndarray) -> float:
     present = marginal > 0
     cross = float(marginal[present] @ np.log(marginal[present]))
     return float(np.exp(negative_entropy / len(features) - cross))
+
+
+def _measure(real: Statistics) -> Measure:
+    """Inception Score, of the generated images alone."""
+
+    def measure(generated: Statistics) -> list[Measurement]:
+        features = features_of(generated)
+        if generated.head is None:
+            raise UserError(
+                f"{extractor_of(generated)} has no class logits; inception_score needs inception."
+            )
+        values = inception_scores(features, generated.head)
+        return [
+            Measurement(
+                "inception_score",
+                float(values.mean()),
+                "higher",
+                float(values.std()),
+                f"std over {SPLITS} splits of {len(features) // SPLITS:,}",
+            )
+        ]
+
+    return measure
+
+
+# Of the samples alone.
+METRIC = Metric(_measure, held_out=False)

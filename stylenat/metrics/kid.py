@@ -3,6 +3,8 @@
 import numpy as np
 
 from stylenat.errors import UserError
+from stylenat.metrics.base import Measure, Measurement, Metric, extractor_of, features_of
+from stylenat.metrics.moments import Statistics
 
 SUBSETS = 100
 SUBSET_SIZE = 1000
@@ -49,3 +51,27 @@ def _mean_of_pairs(x: np.ndarray) -> float:
 def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     base = x @ y.T / x.shape[1] + 1
     return base * base * base  # many times faster than ** 3
+
+
+def _measure(real: Statistics) -> Measure:
+    """Kernel distance."""
+    reals = features_of(real)
+
+    def measure(generated: Statistics) -> list[Measurement]:
+        features = features_of(generated)
+        size = subset_size(len(reals), len(features))
+        values = kernel_distances(features, reals, SUBSETS, size)
+        return [
+            Measurement(
+                f"kid_{extractor_of(real)}",
+                float(values.mean()),
+                "lower",
+                float(values.std()),
+                f"std over {SUBSETS} subsets of {size:,}",
+            )
+        ]
+
+    return measure
+
+
+METRIC = Metric(_measure)

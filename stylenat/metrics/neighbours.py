@@ -1,21 +1,16 @@
-"""Nearest neighbours among feature vectors, and which samples are copies of training images.
+"""Nearest neighbours among feature vectors.
 
 Euclidean distances throughout, in blocks of rows: of 50,000 × 50,000 pairs only 512 × 50,000 are
 in memory at a time.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from stylenat.errors import UserError
 
 BLOCK = 512  # rows; with 50,000 columns the distances and their order take 300 MB
-
-# A sample nearer to a training image than all but this share of the training images are to each
-# other counts as a copy. New images from the same distribution are flagged about as often.
-COPY_QUANTILE = 0.01
 
 
 def squared_distances(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
@@ -57,23 +52,3 @@ def nearest(
         indices[rows] = np.take_along_axis(found, order, 1)
         distances[rows] = np.take_along_axis(exact, order, 1)
     return indices, distances
-
-
-@dataclass(frozen=True)
-class TrainingSet:
-    """Features (n, d) of the training images, each one's distance (n,) to its nearest other one,
-    and the distance up to which a sample counts as a copy."""
-
-    features: np.ndarray
-    distances: np.ndarray
-    threshold: float
-
-    @classmethod
-    def of(cls, features: np.ndarray) -> "TrainingSet":
-        """The training set with these features (n, d)."""
-        distances = nearest(features, features, 1, same=True)[1][:, 0]
-        return cls(features, distances, float(np.quantile(distances, COPY_QUANTILE)))
-
-    def copies(self, samples: np.ndarray) -> np.ndarray:
-        """Which samples (n, d) are copies, as booleans (n,)."""
-        return nearest(samples, self.features, 1)[1][:, 0] <= self.threshold

@@ -9,6 +9,8 @@ from typing import Self
 
 import numpy as np
 
+from stylenat.metrics.base import Measure, Measurement, Metric, extractor_of, features_of
+from stylenat.metrics.moments import Statistics
 from stylenat.metrics.neighbours import nearest, squared_distances
 
 K_PRECISION_RECALL = 3
@@ -57,3 +59,26 @@ def manifold_scores(real: Manifold, generated: Manifold) -> dict[str, np.ndarray
         "density": balls / K_DENSITY_COVERAGE,
         "coverage": covered,
     }
+
+
+def _measure(real: Statistics) -> Measure:
+    """Precision, recall, density and coverage."""
+    reals = Manifold.of(features_of(real))
+
+    def measure(generated: Statistics) -> list[Measurement]:
+        scores = manifold_scores(reals, Manifold.of(features_of(generated)))
+        return [
+            Measurement(
+                f"{name}_{extractor_of(real)}",
+                float(values.mean()),
+                "higher",
+                float(values.std(ddof=1) / np.sqrt(len(values))),
+                f"standard error over {len(values):,} images, the balls being given",
+            )
+            for name, values in scores.items()
+        ]
+
+    return measure
+
+
+METRIC = Metric(_measure)

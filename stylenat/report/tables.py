@@ -8,6 +8,7 @@ import pandas as pd
 
 from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
+from stylenat.metrics.fid import distance_name
 from stylenat.report.published import Reference, published_rows, reference
 from stylenat.report.rows import (
     Record,
@@ -18,11 +19,6 @@ from stylenat.report.rows import (
     require_keys,
 )
 
-# Fréchet distances have a table of every snapshot, by feature network; `metrics` holds everything
-# about the last one.
-METRIC_TABLES = ("fid", "fd_lite0", "fd_dinov2", "metrics")
-# The only metrics whose names leave their feature network out, by convention.
-OF_INCEPTION = ("fid", "fid_infinity", "inception_score")
 # The paper's protocol: as many generated as real images.
 PUBLISHED_IMAGES = 50_000
 PUBLISHED_FILTER = "lanczos"
@@ -191,8 +187,7 @@ def _check_metrics(records: dict[str, Record], table: str, experiment: Experimen
         require_keys(name, record, METRIC_KEYS)
         require_experiment(name, record, [experiment])
         expected = {
-            "metric": record["metric"] if table == "metrics" else table,
-            "extractor": _extractor(record["metric"]),
+            **({} if table == "metrics" else {"metric": table}),
             "dataset": experiment.dataset,
             "resolution": experiment.model.image_size,
         }
@@ -202,6 +197,11 @@ def _check_metrics(records: dict[str, Record], table: str, experiment: Experimen
                     f"{name}: {key} is {record[key]!r}, but table {table} of experiment "
                     f"{experiment.name} needs {value!r}; delete the record and measure again."
                 )
+        if table not in ("metrics", distance_name(record["extractor"])):
+            raise UserError(
+                f"{name}: extractor is {record['extractor']!r}, whose distances are in the table "
+                f"{distance_name(record['extractor'])}, not {table}; measure again."
+            )
         same_network = firsts.setdefault(record["extractor"], name)
         for key in SHARED:
             first = same_network if key == "weights_sha256" else next(iter(records))
@@ -215,10 +215,3 @@ def _check_metrics(records: dict[str, Record], table: str, experiment: Experimen
         if _key(record) in seen:
             raise UserError(f"{name} and {seen[_key(record)]} are the same measurement; keep one.")
         seen[_key(record)] = name
-
-
-def _extractor(metric: str) -> str:
-    """The feature network that a metric's name states."""
-    if metric in OF_INCEPTION:
-        return "inception"
-    return metric.removesuffix("_infinity").rpartition("_")[2]

@@ -14,8 +14,9 @@ from stylenat import command, runtime
 from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
 from stylenat.io import read_json, write_npz
+from stylenat.metrics.copies import COPY_QUANTILE, TrainingSet
 from stylenat.metrics.moments import COMPARABLE, Statistics, require_same
-from stylenat.metrics.neighbours import COPY_QUANTILE, TrainingSet, nearest
+from stylenat.metrics.neighbours import nearest
 from stylenat.metrics.reals import require_reference
 from stylenat.models.latents import parse_seeds
 

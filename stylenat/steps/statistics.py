@@ -11,7 +11,8 @@ from stylenat import command, runtime
 from stylenat.data.store import ImageStore
 from stylenat.errors import UserError
 from stylenat.metrics.attributes import encode
-from stylenat.metrics.extractors.features import NETWORKS, Extractor, extractor, features
+from stylenat.metrics.extractors import NETWORKS
+from stylenat.metrics.extractors.features import Extractor, extractor, features
 from stylenat.metrics.moments import Moments, Statistics
 from stylenat.metrics.subsets import choose
 

@@ -15,6 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from stylenat.errors import UserError
 from stylenat.experiments import resolve
 from stylenat.io import sha256
+from stylenat.metrics import METRICS
 
 
 def refuse(message):
@@ -26,6 +27,11 @@ try:
     EXPERIMENTS = resolve(config, Path(workflow.basedir) / "workflow/schemas")
 except UserError as error:
     refuse(error)
+
+
+for name, it in config["protocols"].items():
+    if it["metric"] not in METRICS:
+        refuse(f"protocols.{name}.metric: {it['metric']!r} is not one of {', '.join(METRICS)}")
 
 
 # A data set's held-out images are a data set of their own.
@@ -63,12 +69,13 @@ def protocols_of(experiment):
     return protocols_at(experiment, EXPERIMENTS[experiment].snapshots[-1])
 
 
+def metric(protocol):
+    return METRICS[config["protocols"][protocol]["metric"]]
+
+
 def protocol_table(protocol):
     """Fréchet distances have a table of all snapshots for each feature network."""
-    it = config["protocols"][protocol]
-    if it["metric"] != "frechet":
-        return "metrics"
-    return "fid" if it["extractor"] == "inception" else f"fd_{it['extractor']}"
+    return metric(protocol).table(config["protocols"][protocol]["extractor"])
 
 
 def table_names(names):
@@ -156,8 +163,10 @@ def first_weights(wildcards):
 
 def statistics_kind(protocols, **same):
     """`features` if one of these protocols on the same images needs more than their moments."""
-    used = [config["protocols"][protocol] for protocol in protocols]
-    needed = any(it["metric"] != "frechet" and same.items() <= it.items() for it in used)
+    needed = any(
+        metric(protocol).needs_features and same.items() <= config["protocols"][protocol].items()
+        for protocol in protocols
+    )
     return "features" if needed else "statistics"
 
 
@@ -239,7 +248,7 @@ def copies(names):
         f"results/{name}/copies/{EXPERIMENTS[name].snapshots[-1]}.{protocol}.png"
         for name in names
         for protocol in protocols_of(name)
-        if config["protocols"][protocol]["metric"] == "copies"
+        if metric(protocol).shows_nearest
     ]
 
 

@@ -13,19 +13,10 @@ from torch import Tensor
 from stylenat.data.store import ImageStore
 from stylenat.errors import UserError
 from stylenat.io import sha256
+from stylenat.metrics.extractors import NETWORKS
 from stylenat.metrics.extractors.base import FeatureNetwork
-from stylenat.metrics.extractors.dinov2 import DINOv2
-from stylenat.metrics.extractors.inception import Inception
-from stylenat.metrics.extractors.lite0 import Lite0, Lite0Early
 
 BATCH_SIZE = {"cpu": 16, "cuda": 64}  # enough for full speed, little memory
-
-NETWORKS: dict[str, type[FeatureNetwork]] = {
-    "inception": Inception,
-    "lite0": Lite0,
-    "lite0early": Lite0Early,
-    "dinov2": DINOv2,
-}
 
 
 @dataclass(frozen=True)
