@@ -2,8 +2,10 @@
 
 import json
 import logging
+import re
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,6 @@ from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
 from stylenat.io import read_json, read_npz, sha256, write_json
 from stylenat.metrics import METRICS
-from stylenat.metrics.base import Measurement, Metric, extractor_of
 from stylenat.metrics.fid import frechet_distance
 from stylenat.metrics.moments import Statistics
 from stylenat.models import Generator, save_generator
@@ -92,17 +93,12 @@ def measure(chain, *measured, **options) -> dict:
     return record
 
 
-def test_a_metric_of_ones_own_is_an_object_and_a_line(chain, monkeypatch):
-    """From the dict to a row of the table, with no other place that knows it."""
-
-    def measure_means(real: Statistics):
-        def compare(generated: Statistics) -> list[Measurement]:
-            shift = np.abs(real.moments.mean - generated.moments.mean).mean()
-            return [Measurement(f"mean_shift_{extractor_of(real)}", float(shift), "lower")]
-
-        return compare
-
-    monkeypatch.setitem(METRICS, "mean_shift", Metric(measure_means, needs_features=False))
+def test_the_metric_in_contributing_gets_its_row(chain, monkeypatch):
+    """From the dict to a row of the table: no other place knows a metric."""
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+    module: dict[str, Any] = {}
+    exec(code, module)  # noqa: S102
+    monkeypatch.setitem(METRICS, "mean_shift", module["METRIC"])
     record = measure(chain, metric="mean_shift")
     real = expected_features(random_images(0, 120)).mean(0)
     fake = expected_features(random_images(1, 90) // 2).mean(0)
