@@ -1,4 +1,4 @@
-"""Training: schedules, augmentation, random numbers, health and exact continuation."""
+"""Training: schedules, augmentation, random numbers, skipped steps and exact continuation."""
 
 import math
 from dataclasses import replace
@@ -155,7 +155,7 @@ def test_any_chain_of_pieces_equals_one_run(tmp_path):
     assert [key for key in expected if not torch.equal(found[key], expected[key])] == []
 
 
-# ------------------------------------------------------------------------------- health
+# --------------------------------------------------------------------------- skipped steps
 
 
 def test_a_step_without_finite_gradients_is_skipped():

@@ -28,8 +28,8 @@ from stylenat.training.build import build_trainer
 from stylenat.training.checkpoint import provenance
 from stylenat.training.distributed import World
 from stylenat.training.interruption import EXIT_CODE, Interruption
+from stylenat.training.loop import Interrupted, TrainingLoop
 from stylenat.training.rolling import RollingStates
-from stylenat.training.segment import Interrupted, Segment
 from stylenat.training.tracking import Trackers
 
 IDENTITY = ("name", "count", "resolution", "filter", "content_sha256")
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
     try:
         passes = world.passes(experiment.training.batch_size, args.microbatch)
         trainer = build_trainer(experiment, world, passes)
-        segment = Segment(
+        loop = TrainingLoop(
             trainer,
             RollingStates(args.resume, args.state, experiment, data),
             args.until,
@@ -85,13 +85,13 @@ def run(args: argparse.Namespace) -> None:
             args.save_every * 60,
             args.run_iterations,
         )
-        segment.resume()
+        loop.resume()
         if world.is_main:
             trackers.start(trainer.step)
         with command.progress(
             total=args.until, initial=trainer.step, desc=experiment.name, unit="it"
         ) as bar:
-            segment.run(args.records, bar)
+            loop.run(args.records, bar)
         if world.is_main:
             save_generator(args.weights, trainer.average, provenance(trainer, experiment, data))
             trackers.samples(trainer.step, trainer.average)

@@ -1,6 +1,7 @@
 """The loop around the iterations: data in, records out, state kept safe by the clock."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,6 @@ from stylenat.images import from_uint8
 from stylenat.training import noise
 from stylenat.training.augment import consistency_augment
 from stylenat.training.checkpoint import restore
-from stylenat.training.health import Failure, Health
 from stylenat.training.interruption import Interruption
 from stylenat.training.noise import Purpose
 from stylenat.training.pace import Pace
@@ -25,13 +25,14 @@ from stylenat.training.trainer import Record, Trainer
 log = logging.getLogger(__name__)
 
 SAVE, STOP = 1, 2  # what a rank asks of all, the highest wins
+MOST_SKIPPED = 20  # iterations in a row without a finite gradient
 
 
 class Interrupted(Exception):
     """Training stopped early with its state saved; the same command continues it."""
 
 
-class Segment:
+class TrainingLoop:
     """Train to iteration ``until``, from the furthest state there is.
 
     ``batches(step)`` yields this rank's reals from iteration ``step`` on: uint8 (B, 3, S, S) on
@@ -54,8 +55,8 @@ class Segment:
         self.states, self.until, self.batches = states, until, batches
         self.interruption, self.trackers = interruption, trackers
         self.save_seconds = save_seconds
-        self.health = Health()
         self.pace = Pace(until, run_iterations)
+        self.skipped: list[str] = []  # what was not finite in the latest iterations, all skipped
         self.saved_step = -1
 
     def resume(self) -> None:
@@ -77,15 +78,6 @@ class Segment:
 
         Raises :class:`Interrupted`, everything saved, if the interruption asks for it.
         """
-        while failure := self._advance(bar):
-            self._go_back(failure, bar)
-        self._save()
-        self.world.wait(lambda: self.states.is_saved)
-        if self.world.is_main:
-            self.states.publish(records)
-
-    def _advance(self, bar: tqdm) -> Failure | None:
-        """Iterate until the end, or until health says that this leads nowhere."""
         recorder = Recorder(self.states.records, self.trainer, self.trackers)
         batches = self.batches(self.trainer.step)
         last_save = time.monotonic()
@@ -98,19 +90,20 @@ class Segment:
                     self._stop()
                 if wish == SAVE:
                     recorder.flush()
-                    self._save_good()
+                    self._save()
                     last_save = time.monotonic()
-                step = self.trainer.step
                 record = self._iterate(next(batches))
                 bar.update()
                 recorder.add(record, bar)
+                self._watch(record)
                 if estimate := self.pace.estimate(self.trainer.step):
                     log.info("%s", estimate)
-                if failure := self.health.watch(step, record):
-                    return failure
         finally:
             recorder.close()
-        return None
+        self._save()
+        self._wait_for_writer()
+        if self.world.is_main:
+            self.states.publish(records)
 
     def _iterate(self, pixels: Tensor) -> Record:
         training, step, world = self.trainer.config, self.trainer.step, self.world
@@ -122,34 +115,45 @@ class Segment:
             consistency_augment(training.seed, step, training.batch_size, world),
         )
 
+    def _watch(self, record: Record) -> None:
+        """Stop after too many iterations in a row in which an optimiser step was skipped."""
+        if not record["skipped"]:
+            self.skipped.clear()
+            return
+        values = {key: float(value) for key, value in record.items()}
+        faults = [f"{key} {value}" for key, value in values.items() if not math.isfinite(value)]
+        self.skipped.append(", ".join(faults))
+        if len(self.skipped) == MOST_SKIPPED:
+            self._wait_for_writer()
+            last = self.trainer.step - 1
+            first = last - MOST_SKIPPED + 1
+            raise UserError(
+                f"no finite gradient in any of the iterations {first} to {last} (at {first}: "
+                f"{self.skipped[0]}). The last good state, of step {self.saved_step}, is kept, and "
+                "the same command goes on from there; if it ends here again, lower "
+                "training.generator_lr and training.discriminator_lr or raise training.r1_gamma, "
+                "under a new experiment name."
+            )
+
     def _save(self) -> None:
-        """Begin to save the state, unless the newest file has it."""
+        """Begin to save the state, unless the newest file has it or it may be beyond repair."""
         if self.trainer.step == self.saved_step and self.states.newest.exists():
+            return
+        if self.skipped and self.trainer.step < self.until:
             return
         self.saved_step = self.trainer.step
         if self.world.is_main:
             self.states.save(self.trainer)
 
-    def _save_good(self) -> None:
-        """Save, but not between iterations that had to be skipped: they may be undone."""
-        if not self.health.failing:
-            self._save()
-
     def _stop(self) -> None:
-        self._save_good()
-        self.world.wait(lambda: self.states.is_saved)
-        self.states.wait()
+        self._save()
+        self._wait_for_writer()
         raise Interrupted(
             f"stopped at step {self.trainer.step} ({self.interruption.reason or 'another rank'}); "
             f"the same command goes on from step {self.saved_step}"
         )
 
-    def _go_back(self, failure: Failure, bar: tqdm) -> None:
-        """Return to the last good state, once."""
+    def _wait_for_writer(self) -> None:
+        """Until the last state is on disk, all ranks together."""
         self.world.wait(lambda: self.states.is_saved)
         self.states.wait()
-        state = self.states.load(self.until)
-        self.health.forgive(failure, state)
-        restore(self.trainer, state)
-        self.saved_step = state.step
-        bar.update(state.step - bar.n)
