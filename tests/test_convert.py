@@ -261,14 +261,14 @@ def trained(tmp_path_factory):
         trainer.iteration(normal(f"real{step}", (2, 3, 16, 16)), z, -z, lambda images: images / 2)
     save_state(directory / "2.state", trainer, settings, None)
     origin = provenance(trainer, settings, None)
-    save_generator(directory / "2.safetensors", trainer.average, origin)
+    save_generator(directory / "2.safetensors", trainer.generator_ema, origin)
     return trainer, directory / "2.state", directory / "2.safetensors"
 
 
 def test_a_training_state_comes_back_with_the_same_bytes(trained, tmp_path):
     trainer, state, _ = trained
     reference = run(state, tmp_path / "2.pt", to_reference=True)
-    for network, expected in (("g", trainer.generator), ("g_ema", trainer.average)):
+    for network, expected in (("g", trainer.generator), ("g_ema", trainer.generator_ema)):
         path = run(reference, tmp_path / f"{network}.safetensors", network=network)
         config, origin = read_header(path)
         assert (config.dilations, origin["step"]) == (((1,), (1,), (1, 2)), 2)
@@ -320,5 +320,5 @@ def test_weights_alone_give_the_average_alone(trained, tmp_path):
     reference = run(weights, tmp_path / "2.pt", to_reference=True)
     assert interop.read_checkpoint(reference).networks.keys() == {"g_ema"}
     found = load_generator(run(reference, tmp_path / "2.safetensors")).state_dict()
-    for key, value in trainer.average.state_dict().items():
+    for key, value in trainer.generator_ema.state_dict().items():
         assert torch.equal(found[key], value)

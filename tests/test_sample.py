@@ -52,7 +52,7 @@ def weights(tmp_path_factory):
 
 
 def run(weights: Path, output: Path, seeds: str, **options) -> Path:
-    defaults = {"grid": None, "truncation": None, "batch_size": 64, "device": torch.device("cpu")}
+    defaults = {"truncation": None, "batch_size": 64, "device": torch.device("cpu")}
     sample.run(Namespace(weights=weights, output=output, seeds=seeds, **(defaults | options)))
     return output
 

@@ -114,12 +114,12 @@ def test_reals_and_fakes_are_augmented_independently():
 
 
 def test_ranks_share_out_the_same_random_numbers():
-    whole = noise.latents(1, 7, Purpose.GENERATOR_Z, (8, 4), ALONE)
+    whole = noise.draw_z(1, 7, Purpose.GENERATOR_Z, (8, 4), ALONE)
     x = reals(1, 8)
     augmented = consistency_augment(1, 7, 8, ALONE)(x)
     for rank in range(4):
         world = World(rank, 4, CPU)
-        part = noise.latents(1, 7, Purpose.GENERATOR_Z, (8, 4), world)
+        part = noise.draw_z(1, 7, Purpose.GENERATOR_Z, (8, 4), world)
         assert torch.equal(part, whole[rank::4])
         share = consistency_augment(1, 7, 8, world)(x[rank::4])
         torch.testing.assert_close(share, augmented[rank::4])

@@ -39,8 +39,8 @@ def advance(trainer: Trainer, until: int, dtype: torch.dtype = torch.float32) ->
         step = trainer.step
         trainer.iteration(
             reals(step, config.batch_size)[world.share].to(dtype),
-            noise.latents(config.seed, step, Purpose.DISCRIMINATOR_Z, shape, world).to(dtype),
-            noise.latents(config.seed, step, Purpose.GENERATOR_Z, shape, world).to(dtype),
+            noise.draw_z(config.seed, step, Purpose.DISCRIMINATOR_Z, shape, world).to(dtype),
+            noise.draw_z(config.seed, step, Purpose.GENERATOR_Z, shape, world).to(dtype),
             consistency_augment(config.seed, step, config.batch_size, world),
         )
 

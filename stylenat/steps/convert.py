@@ -63,7 +63,7 @@ def _to_reference(args: argparse.Namespace) -> None:
         networks = {
             "g": trainer.generator,
             "d": trainer.discriminator,
-            "g_ema": trainer.average,
+            "g_ema": trainer.generator_ema,
         }
         optimizers = _optimizers(trainer)
     else:

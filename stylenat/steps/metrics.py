@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from stylenat import command, runtime
-from stylenat.config import ExperimentConfig
+from stylenat.config import ExperimentConfig, ModelConfig
 from stylenat.errors import UserError
 from stylenat.io import read_json, sha256, write_json
 from stylenat.metrics import METRICS
@@ -195,8 +195,13 @@ def _snapshot(args: argparse.Namespace, sets: list[Record]) -> Record:
         "images_seen": provenance["images_seen"],
         "generator_sha256": digest,
         "checkpoint": provenance.get("checkpoint"),
-        "parameters": sum(parameter.numel() for parameter in Generator(config).parameters()),
+        "parameters": provenance.get("parameters") or _parameters(config),
     }
+
+
+def _parameters(config: ModelConfig) -> int:
+    """For weights of before their header said it."""
+    return sum(parameter.numel() for parameter in Generator(config).parameters())
 
 
 def _floor(args: argparse.Namespace, sets: list[Record], reference: Record) -> Record:

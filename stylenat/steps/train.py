@@ -73,8 +73,10 @@ def run(args: argparse.Namespace) -> None:
     trackers = Trackers(args.tracking, args.records.parent, experiment)
     world = distributed.start(args.device)
     try:
-        passes = world.passes(experiment.training.batch_size, args.microbatch)
-        trainer = build_trainer(experiment, world, passes)
+        accumulation_steps = world.accumulation_steps(
+            experiment.training.batch_size, args.microbatch
+        )
+        trainer = build_trainer(experiment, world, accumulation_steps)
         loop = TrainingLoop(
             trainer,
             RollingStates(args.resume, args.state, experiment, data),
@@ -93,8 +95,10 @@ def run(args: argparse.Namespace) -> None:
         ) as bar:
             loop.run(args.records, bar)
         if world.is_main:
-            save_generator(args.weights, trainer.average, provenance(trainer, experiment, data))
-            trackers.samples(trainer.step, trainer.average)
+            save_generator(
+                args.weights, trainer.generator_ema, provenance(trainer, experiment, data)
+            )
+            trackers.samples(trainer.step, trainer.generator_ema)
     except Interrupted as reason:
         if world.is_main:
             command.log.warning("%s", reason)
@@ -118,7 +122,7 @@ def main() -> None:
     options.add_argument(
         "--microbatch",
         type=int,
-        help="most images that a rank computes at once; more passes, the same result",
+        help="most images that a rank computes at once: gradients are accumulated, with the same result",
     )
     options.add_argument(
         "--save-every", type=float, default=10, help="minutes between two saved states"

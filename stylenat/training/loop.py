@@ -110,8 +110,8 @@ class TrainingLoop:
         shape = (training.batch_size, self.trainer.generator.config.style_dim)
         return self.trainer.iteration(
             from_uint8(pixels),
-            noise.latents(training.seed, step, Purpose.DISCRIMINATOR_Z, shape, world),
-            noise.latents(training.seed, step, Purpose.GENERATOR_Z, shape, world),
+            noise.draw_z(training.seed, step, Purpose.DISCRIMINATOR_Z, shape, world),
+            noise.draw_z(training.seed, step, Purpose.GENERATOR_Z, shape, world),
             consistency_augment(training.seed, step, training.batch_size, world),
         )
 
