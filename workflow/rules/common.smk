@@ -6,8 +6,11 @@ import sys
 from pathlib import Path
 
 # Steps come from this checkout and run with this interpreter, activated or not.
-sys.path.insert(0, workflow.basedir)
-os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
+sys.path.insert(0, str(ROOT))
+os.environ.update(
+    PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]),
+    PYTHONPATH=os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+)
 
 # Threads that wait for each other by spinning bring a busy machine to a standstill; these sleep.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -17,6 +20,9 @@ from stylenat.experiments import resolve
 from stylenat.io import sha256
 from stylenat.metrics import METRICS
 
+# The literature's numbers.
+PUBLISHED = str(ROOT / "config/published.csv")
+
 
 def refuse(message):
     """End Snakemake with one sentence; an exception would come with the place it was raised at."""
@@ -24,7 +30,7 @@ def refuse(message):
 
 
 try:
-    EXPERIMENTS = resolve(config, Path(workflow.basedir) / "workflow/schemas")
+    EXPERIMENTS = resolve(config, ROOT / "workflow/schemas")
 except UserError as error:
     refuse(error)
 
@@ -322,7 +328,7 @@ def curated_seeds(wildcards):
 
 
 def published_content(wildcards):
-    return sha256("config/published.csv")
+    return sha256(PUBLISHED)
 
 
 def throughput_batch_sizes(wildcards):
