@@ -1,6 +1,6 @@
 """What an experiment is made of: frozen dataclasses without defaults.
 
-Defaults live in ``config/config.yaml`` alone, so that there is one place to look; a value that
+Defaults are in ``config/config.yaml`` alone; a value that
 cannot work is a :class:`ConfigError` naming its key, raised before anything is computed.
 """
 
@@ -181,7 +181,7 @@ class ModelConfig(WidthConfig):
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The optimisation problem (SPEC §3). ``batch_size`` is the total over all GPUs; the number
+    """The optimisation problem (paper, section 4). ``batch_size`` is the total over all GPUs; the number
     of iterations is not part of it, so that a run can be extended without retraining."""
 
     seed: int

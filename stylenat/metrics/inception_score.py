@@ -1,4 +1,4 @@
-"""The Inception Score (Salimans et al. 2016): it looks at generated images alone."""
+"""The Inception Score (Salimans et al. 2016): of generated images alone."""
 
 import numpy as np
 

@@ -22,8 +22,8 @@ def relative_position_index(side: int) -> Tensor:
 def spans(length: int, window: int, shift: int) -> list[tuple[int, int, int]]:
     """Cut an axis into (start, length, side of the windows in it).
 
-    Shifted windows that would reach over a border are cut there. That is what rolling the map and
-    masking what was torn apart comes to, without the copies and the masked products.
+    Shifted windows that would reach over a border are cut there. This gives the same result as
+    rolling the map and masking pairs from opposite borders, without copies and masked products.
     """
     if shift == 0:
         return [(0, length, window)]

@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> None:
     seeds = arrays["seeds"][nearest].tolist()
     indices, distances = arrays["indices"][nearest], arrays["distances"][nearest]
     generator = load_generator(args.weights, args.device)
-    # `generate` wants seeds that share a pass beside each other.
+    # `generate` computes seeds of one pass together if they are neighbours.
     made = dict(zip(sorted(seeds), generate(generator, sorted(seeds)), strict=True))
     pictures = np.stack(
         [

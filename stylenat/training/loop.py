@@ -36,7 +36,7 @@ class TrainingLoop:
     """Train to iteration ``until``, from the furthest state there is.
 
     ``batches(step)`` yields this rank's reals from iteration ``step`` on: uint8 (B, 3, S, S) on
-    its device, flipped already. Rank 0 writes the files, in the background, so that nobody waits for it.
+    its device, flipped already. Rank 0 writes the files, in the background.
     ``run_iterations`` is the length of the whole run, for the estimate of its time.
     """
 
@@ -85,10 +85,10 @@ class TrainingLoop:
             while self.trainer.step < self.until:
                 self.states.raise_failure()
                 saving = time.monotonic() - last_save > self.save_seconds
-                wish = self.world.highest(STOP if self.interruption.reason else SAVE * saving)
-                if wish == STOP:
+                request = self.world.highest(STOP if self.interruption.reason else SAVE * saving)
+                if request == STOP:
                     self._stop()
-                if wish == SAVE:
+                if request == SAVE:
                     recorder.flush()
                     self._save()
                     last_save = time.monotonic()

@@ -1,6 +1,6 @@
 """One iteration of StyleNAT's training: discriminator, R1, generator, running average.
 
-The order of operations is the reference's (SPEC §3), down to the number and order of the
+The order of operations is the reference's, including the number and order of the
 discriminator's forwards, because each one advances its spectral norms by a power iteration.
 """
 
@@ -73,7 +73,7 @@ class Trainer:
             "lr_g": self.generator_lr * factor,
         }
         self.skipped = 0
-        # Freezing the other network spares the gradients nobody uses.
+        # Gradients of the other network would not be used.
         self.generator.requires_grad_(False)
         self.discriminator.requires_grad_(True)
         record |= self._discriminator_step(reals, z_d, augment)
@@ -162,7 +162,7 @@ class Trainer:
 
         Returns the record with the gradients' norm. If it or a scalar of the record is not
         finite, the gradients are dropped and the step is counted in ``self.skipped``: the ranks
-        agree without talking, because they see the same averages.
+        reach the same decision, because they have the same averages.
         """
         parameters = list(network.parameters())
         gradients = [parameter.grad for parameter in parameters]

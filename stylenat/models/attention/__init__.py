@@ -159,7 +159,7 @@ def hydra_attention(
         module.attend(*part, rpb, group.kernel_size, group.dilation, scale)
         for part, rpb, group in zip(parts, rpbs, groups, strict=True)
     ]
-    # Backends put the heads of a pixel together, as the linear layer wants them.
+    # Backends put the heads of a pixel together, as the linear layer needs them.
     return torch.cat([out.permute(0, 2, 3, 1, 4) for out in outputs], 3).flatten(3)
 
 
