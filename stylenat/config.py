@@ -1,14 +1,32 @@
-"""What an experiment is made of: frozen dataclasses without defaults.
+"""What an experiment is made of: frozen dataclasses without defaults, checked by pydantic.
 
 Defaults are in ``config/config.yaml`` alone; a value that
 cannot work is a :class:`ConfigError` naming its key, raised before anything is computed.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import ConfigDict, PlainValidator, TypeAdapter, ValidationError, WithJsonSchema
 
 from stylenat.errors import ConfigError
+from stylenat.fields import (
+    Boolean,
+    Complaint,
+    Count,
+    Fraction,
+    Levels,
+    Positive,
+    Seed,
+    Step,
+    Text,
+    Weight,
+    dotted,
+    explain,
+    number,
+)
 
 
 def _require(condition: bool, key: str, message: str) -> None:
@@ -27,10 +45,12 @@ class WidthConfig:
     The discriminator needs nothing else (StyleGAN2's table, shared by both networks).
     """
 
-    image_size: int
-    channel_max: int
-    channel_base: int
-    channel_multiplier: float
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    image_size: Count
+    channel_max: Count
+    channel_base: Count
+    channel_multiplier: Positive
 
     def __post_init__(self) -> None:
         size = self.image_size
@@ -56,22 +76,33 @@ class HeadGroup:
 BLOCKS = ("hydra", "windows", "full")
 
 
+def _words(value: Any) -> tuple[str, ...] | str:
+    words = (value,) if isinstance(value, str) else value
+    if not isinstance(words, Sequence) or not all(isinstance(word, str) for word in words):
+        raise Complaint(f"{value!r} is neither a word nor a list of words")
+    return value if isinstance(value, str) else tuple(value)
+
+
+_WORDS = {"anyOf": [{"enum": [*BLOCKS]}, {"type": "array", "items": {"enum": [*BLOCKS]}}]}
+Block = Annotated[tuple[str, ...] | str, PlainValidator(_words), WithJsonSchema(_WORDS)]
+
+
 @dataclass(frozen=True)
 class ModelConfig(WidthConfig):
     """The generator. ``kernels``, ``dilations`` and ``block`` hold one entry per level, from 4²
     upwards; levels beyond ``image_size`` are cut off, so the same lists serve every size. A
     single word as ``block`` counts for all levels, but at 4² ``hydra`` is full attention."""
 
-    style_dim: int
-    mapping_layers: int
-    mapping_lr: float
-    min_heads: int
-    mlp_ratio: float
-    kernels: tuple[tuple[int, ...], ...]
-    dilations: tuple[tuple[int, ...], ...]
+    style_dim: Count
+    mapping_layers: Count
+    mapping_lr: Positive
+    min_heads: Count
+    mlp_ratio: Positive
+    kernels: Levels
+    dilations: Levels
     # The only defaults: weights and records from before there was a choice do not name them.
-    block: tuple[str, ...] | str = "hydra"
-    relative_position_bias: bool = True  # of the hydra levels
+    block: Block = "hydra"
+    relative_position_bias: Boolean = True  # of the hydra levels
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -184,32 +215,27 @@ class TrainingConfig:
     """The optimisation problem (paper, section 4). ``batch_size`` is the total over all GPUs; the number
     of iterations is not part of it, so that a run can be extended without retraining."""
 
-    seed: int
-    weight_std: float  # of the generator's initial linear layers and bias tables
-    rgb_gain: float  # of the Xavier initialisation of its colours
-    position_scale: float  # of its position embeddings at first; learned from there
-    batch_size: int
-    horizontal_flips: bool
-    generator_lr: float
-    discriminator_lr: float
-    beta1: float
-    beta2: float
-    lr_decay_start: int | None  # iteration from which both rates fall linearly …
-    lr_decay_end: int | None  # … to zero at this one; null: constant
-    r1_gamma: float
-    r1_interval: int
-    bcr_weight: float
-    gradient_clip: float
-    ema_half_life: float  # iterations until a weight's share in the average has halved
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    seed: Seed
+    weight_std: Positive  # of the generator's initial linear layers and bias tables
+    rgb_gain: Positive  # of the Xavier initialisation of its colours
+    position_scale: number()  # of its position embeddings at first; learned from there
+    batch_size: Count
+    horizontal_flips: Boolean
+    generator_lr: Positive
+    discriminator_lr: Positive
+    beta1: Fraction
+    beta2: Fraction
+    lr_decay_start: Step | None  # iteration from which both rates fall linearly …
+    lr_decay_end: Step | None  # … to zero at this one; null: constant
+    r1_gamma: Weight
+    r1_interval: Count
+    bcr_weight: Weight
+    gradient_clip: Positive
+    ema_half_life: Positive  # iterations until a weight's share in the average has halved
 
     def __post_init__(self) -> None:
-        for key in (
-            *("weight_std", "rgb_gain", "batch_size", "generator_lr", "discriminator_lr"),
-            *("r1_interval", "gradient_clip", "ema_half_life"),
-        ):
-            _require(getattr(self, key) > 0, key, f"{getattr(self, key)} is not positive")
-        for key in ("beta1", "beta2"):
-            _require(0 <= getattr(self, key) < 1, key, f"{getattr(self, key)} is not in [0, 1)")
         start, end = self.lr_decay_start, self.lr_decay_end
         _require(
             (start is None) == (end is None), "lr_decay_end", "needs lr_decay_start, and vice versa"
@@ -222,8 +248,10 @@ class TrainingConfig:
 class ExperimentConfig:
     """Everything that decides what the weights will be, and nothing else."""
 
-    name: str
-    dataset: str
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    name: Text
+    dataset: Text
     model: ModelConfig
     discriminator: WidthConfig
     training: TrainingConfig
@@ -235,18 +263,10 @@ class ExperimentConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """The inverse of :meth:`to_dict`; unknown or missing keys are refused by name."""
-        values = dict(values)
         try:
-            for key, kind in (
-                ("model", ModelConfig),
-                ("discriminator", WidthConfig),
-                ("training", TrainingConfig),
-            ):
-                try:
-                    values[key] = kind(**values[key])
-                except ConfigError as error:
-                    name = values.get("name")
-                    raise ConfigError(f"experiments.{name}.{key}.{error}") from error
-            return cls(**values)
-        except (TypeError, KeyError) as error:
-            raise ConfigError(f"experiment record: {error}") from error
+            return TypeAdapter(cls).validate_python(values)
+        except ValidationError as error:
+            path, message = explain(error, cls)
+            raise ConfigError(
+                f"{dotted(['experiments', values.get('name'), *path])}: {message}"
+            ) from error

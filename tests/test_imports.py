@@ -10,6 +10,8 @@ LAYERS = (
     {
         *("errors", "io", "images", "pictures", "runtime", "config", "experiments", "fetch"),
         "neighbourhood",
+        "fields",
+        "configuration",
     },
     {"data", "models"},
     {"interop"},

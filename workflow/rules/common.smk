@@ -16,7 +16,7 @@ os.environ.update(
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from stylenat.errors import UserError
-from stylenat.experiments import resolve
+from stylenat.experiments import refuse_duplicate_keys, resolve
 from stylenat.io import sha256
 from stylenat.metrics import METRICS
 
@@ -30,7 +30,9 @@ def refuse(message):
 
 
 try:
-    EXPERIMENTS = resolve(config, ROOT / "workflow/schemas")
+    for path in workflow.configfiles:
+        refuse_duplicate_keys(path)
+    EXPERIMENTS = resolve(config)
 except UserError as error:
     refuse(error)
 
