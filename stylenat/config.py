@@ -11,7 +11,8 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import ConfigDict, PlainValidator, TypeAdapter, ValidationError, WithJsonSchema
 
-from stylenat.errors import ConfigError
+from stylenat.blocks import BLOCKS
+from stylenat.errors import ConfigError, require
 from stylenat.fields import (
     Boolean,
     Complaint,
@@ -27,11 +28,6 @@ from stylenat.fields import (
     explain,
     number,
 )
-
-
-def _require(condition: bool, key: str, message: str) -> None:
-    if not condition:
-        raise ConfigError(f"{key}: {message}")
 
 
 def _tuples(levels: Any) -> tuple[tuple[int, ...], ...]:
@@ -54,26 +50,13 @@ class WidthConfig:
 
     def __post_init__(self) -> None:
         size = self.image_size
-        _require(
+        require(
             size >= 8 and size & (size - 1) == 0, "image_size", f"{size} is not a power of two >= 8"
         )
 
     def width(self, resolution: int) -> int:
         """Channels of the feature maps of side ``resolution``."""
         return min(self.channel_max, int(self.channel_base * self.channel_multiplier // resolution))
-
-
-@dataclass(frozen=True)
-class HeadGroup:
-    """Consecutive heads of one level that share a neighbourhood (the paper's Hydra partition)."""
-
-    heads: int
-    kernel_size: int
-    dilation: int
-
-
-# Which pixels attend to which: the paper's head groups, StyleSwin's windows, or all to all.
-BLOCKS = ("hydra", "windows", "full")
 
 
 def _words(value: Any) -> tuple[str, ...] | str:
@@ -108,17 +91,16 @@ class ModelConfig(WidthConfig):
         super().__post_init__()
         levels = len(self.resolutions)
         block = (self.block,) * levels if isinstance(self.block, str) else tuple(self.block)
-        _require(
+        require(
             len(block) >= levels and set(block) <= set(BLOCKS),
             "block",
             f"{self.block!r} is neither one of {', '.join(BLOCKS)} "
             f"nor a list of them for each of the {levels} levels of {self.image_size}²",
         )
-        first = "full" if block[0] == "hydra" else block[0]
-        object.__setattr__(self, "block", (first, *block[1:levels]))
+        object.__setattr__(self, "block", (BLOCKS[block[0]].at_4, *block[1:levels]))
         for key in ("kernels", "dilations"):
             value = _tuples(getattr(self, key))
-            _require(
+            require(
                 len(value) >= levels and all(value),
                 key,
                 f"needs a non-empty list for each of the {levels} levels of {self.image_size}²",
@@ -126,22 +108,19 @@ class ModelConfig(WidthConfig):
             object.__setattr__(self, key, value[:levels])
         for resolution in self.resolutions:
             channels, heads = self.width(resolution), self.heads(resolution)
-            _require(
+            require(
                 channels % heads == 0,
                 "min_heads",
                 f"{channels} channels at {resolution}² do not divide into {heads} heads",
             )
             # Both axes of the sinusoidal embedding need sines and cosines of two frequencies.
-            _require(
+            require(
                 channels % 4 == 0 and channels >= 8,
                 "channel_base",
                 f"{channels} channels at {resolution}² are not a multiple of 4 from 8 upwards",
             )
         for level, kind in enumerate(self.block):
-            if kind == "hydra":
-                self.groups(level)
-            elif kind == "windows":
-                self.window(level)
+            BLOCKS[kind].views(self, level)
 
     @property
     def resolutions(self) -> tuple[int, ...]:
@@ -156,58 +135,6 @@ class ModelConfig(WidthConfig):
     def heads(self, resolution: int) -> int:
         """Attention heads at a level: ``max(channels // 32, min_heads)``."""
         return max(self.width(resolution) // 32, self.min_heads)
-
-    def groups(self, level: int) -> tuple[HeadGroup, ...]:
-        """Head groups of a neighbourhood-attention level (1 = 8²).
-
-        One kernel size serves all dilations of a level and the other way round; heads that do
-        not divide evenly go one each to the *last* groups, as in the published weights.
-        """
-        side = self.resolutions[level]
-        kernels, dilations = self.kernels[level], self.dilations[level]
-        count = max(len(kernels), len(dilations))
-        for key, values in (("kernels", kernels), ("dilations", dilations)):
-            _require(
-                len(values) in (1, count),
-                f"{key}[{level}]",
-                f"{len(values)} entries for {count} groups; give one, or one for each group",
-            )
-        kernels, dilations = (v * count if len(v) == 1 else v for v in (kernels, dilations))
-        heads = self.heads(side)
-        _require(
-            count <= heads,
-            f"dilations[{level}]",
-            f"{count} groups are more than the {heads} heads at {side}²",
-        )
-        small, remainder = divmod(heads, count)
-        groups = []
-        for index, (kernel, dilation) in enumerate(zip(kernels, dilations, strict=True)):
-            _require(
-                kernel % 2 == 1 and kernel >= 3,
-                f"kernels[{level}]",
-                f"kernel size {kernel} is not odd and at least 3",
-            )
-            _require(dilation >= 1, f"dilations[{level}]", f"dilation {dilation} is not positive")
-            _require(
-                kernel * dilation <= side,
-                f"dilations[{level}]",
-                f"kernel {kernel} x dilation {dilation} is wider than the side {side}",
-            )
-            extra = index >= count - remainder
-            groups.append(HeadGroup(small + extra, kernel, dilation))
-        return tuple(groups)
-
-    def window(self, level: int) -> int:
-        """Side of the windows of a window-attention level: its one kernel size."""
-        side, sizes = self.resolutions[level], self.kernels[level]
-        heads = self.heads(side)
-        _require(heads % 2 == 0, "min_heads", f"{heads} heads at {side}² do not halve for windows")
-        _require(
-            len(sizes) == 1 and sizes[0] % 2 == 0 and side % sizes[0] == 0,
-            f"kernels[{level}]",
-            f"{list(sizes)} is not the side of windows, which has to be one even divisor of {side}",
-        )
-        return sizes[0]
 
 
 @dataclass(frozen=True)
@@ -237,11 +164,11 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         start, end = self.lr_decay_start, self.lr_decay_end
-        _require(
+        require(
             (start is None) == (end is None), "lr_decay_end", "needs lr_decay_start, and vice versa"
         )
         if start is not None:
-            _require(0 <= start < end, "lr_decay_end", f"{end} is not after lr_decay_start {start}")
+            require(0 <= start < end, "lr_decay_end", f"{end} is not after lr_decay_start {start}")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from stylenat.report.measured import Measured, Speed
 from stylenat.report.mosaic import draw_mosaic
 from stylenat.report.progress import draw_progress
 from stylenat.report.published import read_published
-from stylenat.report.receptive import draw_receptive_fields, heads_of, reach
+from stylenat.report.receptive import draw_receptive_fields, reach, views_of
 from stylenat.report.scatter import PARAMETERS, THROUGHPUT, draw_fid_scatter
 from tests.project import ROOT, run
 
@@ -157,7 +157,7 @@ def test_only_the_fastest_batch_is_labelled(published):
 
 def brute_force(config: ModelConfig, level: int, blocks: int) -> np.ndarray:
     """Walk from the centre, pixel by pixel, in two dimensions."""
-    heads = heads_of(config, level)
+    heads = views_of(config, level)
     side = config.resolutions[level]
     reached = {(side // 2, side // 2)}
     for _ in range(blocks):
@@ -179,12 +179,12 @@ def test_reach_is_that_of_a_walk_over_all_pixels(level, block):
     kernels = [[4], *[[8]] * 8] if block == "windows" else None
     config = model(32, block, kernels)
     for blocks in (1, 2):
-        field = reach(heads_of(config, level), blocks)
+        field = reach(views_of(config, level), blocks)
         assert (field == brute_force(config, level, blocks)).all()
 
 
 def test_what_the_published_model_sees_at_256():
-    near, far = heads_of(model(256), 6)
+    near, far = views_of(model(256), 6)
     assert (near.name, far.name) == ("7×7, d = 1", "7×7, d = 32")
     assert near.windows[128] == list(range(125, 132))
     assert far.windows[128] == list(range(32, 256, 32))
@@ -193,7 +193,7 @@ def test_what_the_published_model_sees_at_256():
 
 
 def test_windows_of_styleswin_are_tiles_and_tiles_shifted_by_half():
-    plain, shifted = heads_of(model(16, "windows", [[4], [8], [8]]), 2)
+    plain, shifted = views_of(model(16, "windows", [[4], [8], [8]]), 2)
     assert plain.windows[8] == list(range(8, 16)) and plain.windows[7] == list(range(8))
     assert shifted.windows[8] == list(range(4, 12))
     assert shifted.windows[3] == [0, 1, 2, 3] and shifted.windows[12] == [12, 13, 14, 15]

@@ -11,7 +11,8 @@ from collections.abc import Collection, Iterable
 import torch
 from torch import Tensor
 
-from stylenat.models.windows import relative_position_index, spans
+from stylenat.blocks.windows import spans
+from stylenat.models.blocks.base import relative_position_index
 
 _TABLE = "relative_position_bias_table"
 _INDEX = "relative_position_index"

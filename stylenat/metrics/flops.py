@@ -6,8 +6,8 @@ and a key that it attends to, whatever a backend computes beside them; so a numb
 architecture, not to an implementation.
 """
 
+from stylenat.blocks import BLOCKS
 from stylenat.config import ModelConfig
-from stylenat.models.windows import spans
 
 FIR_TAPS = 4 * 4  # of the filter that doubles the image so far
 
@@ -38,25 +38,7 @@ def _block_flops(config: ModelConfig, level: int) -> int:
     head_dim = channels // config.heads(side)
     styles = 2 * config.style_dim * 2 * channels  # two norms: gamma and beta
     projections = pixels * channels * (3 * channels + channels)
-    products = 2 * head_dim * _attended(config, level)  # with the keys, and with the values
+    pairs = sum(view.pairs for view in BLOCKS[config.block[level]].views(config, level))
+    products = 2 * head_dim * pairs  # with the keys, and with the values
     mlp = 2 * pixels * channels * int(channels * config.mlp_ratio)
     return 2 * (styles + projections + products + mlp)
-
-
-def _attended(config: ModelConfig, level: int) -> int:
-    """Pairs of a query and a key it attends to, over all heads of one block."""
-    side, heads = config.resolutions[level], config.heads(config.resolutions[level])
-    match config.block[level]:
-        case "full":
-            return heads * side**4
-        case "windows":
-            window = config.window(level)
-            shift = 0 if window == side else window // 2
-            return heads // 2 * (_in_windows(side, window, 0) + _in_windows(side, window, shift))
-        case _:
-            return sum(g.heads * side**2 * g.kernel_size**2 for g in config.groups(level))
-
-
-def _in_windows(side: int, window: int, shift: int) -> int:
-    """Pairs of one head; both axes are cut alike."""
-    return sum(length * size for _, length, size in spans(side, window, shift)) ** 2

@@ -1,7 +1,6 @@
 """What the centre pixel of each level can see, from kernels and dilations alone."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.collections import PatchCollection
@@ -9,8 +8,9 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from stylenat.blocks import BLOCKS
+from stylenat.blocks.base import View
 from stylenat.config import ModelConfig
-from stylenat.neighbourhood import axis_windows
 from stylenat.report.board import LINE, WIDTH, Board, blank
 from stylenat.report.style import BLACK, BLUE, GREEN, PURPLE, VERMILLION
 
@@ -22,43 +22,12 @@ GUTTER = 0.1  # inches between them
 KEY = 0.08  # inches of the colours beside their names
 
 
-@dataclass(frozen=True)
-class Heads:
-    """Heads that see the same: of an axis, the pixels that each pixel's window holds."""
-
-    name: str
-    windows: list[list[int]]
-
-
-def heads_of(config: ModelConfig, level: int) -> list[Heads]:
+def views_of(config: ModelConfig, level: int) -> list[View]:
     """The kinds of heads at one level."""
-    side = config.resolutions[level]
-    match config.block[level]:
-        case "full":
-            return [Heads(f"{side}×{side}", [list(range(side))] * side)]
-        case "windows":
-            window = config.window(level)
-            return [
-                Heads(f"{window}×{window}{name}", _tiles(side, window, shift))
-                for shift, name in ((0, ""), (window // 2, " shifted"))
-            ]
-        case _:
-            return [
-                Heads(
-                    f"{group.kernel_size}×{group.kernel_size}, d = {group.dilation}",
-                    axis_windows(side, group.kernel_size, group.dilation)[0],
-                )
-                for group in config.groups(level)
-            ]
+    return BLOCKS[config.block[level]].views(config, level)
 
 
-def _tiles(side: int, window: int, shift: int) -> list[list[int]]:
-    """StyleSwin's windows, cut at the borders."""
-    starts = [(pixel - shift) // window * window + shift for pixel in range(side)]
-    return [list(range(max(0, start), min(start + window, side))) for start in starts]
-
-
-def reach(heads: list[Heads], blocks: int) -> np.ndarray:
+def reach(heads: list[View], blocks: int) -> np.ndarray:
     """The pixels (side, side) that the centre pixel depends on after one or more blocks, bool.
 
     Every block mixes its heads, so each step of a path may take another one's window.
@@ -80,7 +49,7 @@ def reach(heads: list[Heads], blocks: int) -> np.ndarray:
 
 def draw_receptive_fields(config: ModelConfig) -> Figure:
     """A panel per level: the keys of every kind of head, shaded what two blocks reach together."""
-    levels = [heads_of(config, level) for level in range(len(config.resolutions))]
+    levels = [views_of(config, level) for level in range(len(config.resolutions))]
     columns = min(COLUMNS, len(levels))
     notes = max(map(len, levels)) + 1
     pitch_x = (WIDTH + GUTTER) / COLUMNS
@@ -94,7 +63,7 @@ def draw_receptive_fields(config: ModelConfig) -> Figure:
     return board.figure
 
 
-def _draw_level(board: Board, heads: list[Heads], x: float, y: float, cell: float) -> None:
+def _draw_level(board: Board, heads: list[View], x: float, y: float, cell: float) -> None:
     side = len(heads[0].windows)
     board.write(x, y + LINE / 2, f"{side}²", "left", weight="bold")
     y += LINE

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from stylenat.blocks import BLOCKS
 from stylenat.config import ExperimentConfig, ModelConfig
 from stylenat.errors import UserError
 
@@ -20,10 +21,9 @@ INTEGERS = [
 
 def model_name(model: ModelConfig) -> str:
     """What the literature calls a generator with these blocks, or else the blocks themselves."""
-    if set(model.block) == {"windows"}:
-        return "StyleSwin"
-    if set(model.block[1:]) == {"hydra"}:
-        return "StyleNAT"
+    kind = BLOCKS[model.block[-1]]
+    if kind.model and model.block == (kind.at_4, *model.block[-1:] * (len(model.block) - 1)):
+        return kind.model
     runs = groupby(zip(model.block, model.resolutions, strict=True), key=lambda pair: pair[0])
     names = []
     for block, levels in runs:

@@ -15,6 +15,7 @@ os.environ.update(
 # Threads that wait for each other by spinning bring a busy machine to a standstill; these sleep.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+from stylenat.blocks import BLOCKS
 from stylenat.errors import UserError
 from stylenat.experiments import refuse_duplicate_keys, resolve
 from stylenat.io import sha256
@@ -117,7 +118,10 @@ def pictures(names):
         if it.curated:
             wanted.append(f"results/{name}/grids/curated.png")
         # Where the attention maps begin.
-        if any(k == "hydra" and s >= 16 for k, s in zip(model.block, model.resolutions)):
+        if any(
+            BLOCKS[block].has_neighbourhoods and side >= 16
+            for block, side in zip(model.block, model.resolutions)
+        ):
             wanted.append(f"results/{name}/attention/neighbourhoods.png")
     return wanted + copies(names)
 

@@ -10,7 +10,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from stylenat.config import HeadGroup
+from stylenat.blocks.hydra import HeadGroup
 
 # Each is a module with `attend(q, k, v, rpb, kernel_size, dilation, scale)`, which gets checked
 # arguments; with `limitation(q, biased)` if it cannot serve all of them; and with `attend_groups`

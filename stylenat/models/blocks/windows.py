@@ -4,31 +4,17 @@ Half of the heads attend inside windows that tile the map, the other half inside
 half their side (Zhang et al., "StyleSwin", CVPR 2022, section 3.2).
 """
 
+from collections.abc import Iterable
+from typing import Self
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stylenat.blocks.windows import shift_of, spans, window_side
+from stylenat.config import ModelConfig
+from stylenat.models.blocks.base import AttentionLayer, relative_position_index
 from stylenat.models.layers import PIECE_NUMBERS, PixelLinear, prefers_pieces
-
-
-def relative_position_index(side: int) -> Tensor:
-    """(side², side²): for every query and key of a square, the place of their offset, key - query,
-    in a flattened bias table (2 side - 1, 2 side - 1)."""
-    position = torch.cartesian_prod(torch.arange(side), torch.arange(side))
-    offset = position[None, :] - position[:, None] + side - 1
-    return offset[..., 0] * (2 * side - 1) + offset[..., 1]
-
-
-def spans(length: int, window: int, shift: int) -> list[tuple[int, int, int]]:
-    """Cut an axis into (start, length, side of the windows in it).
-
-    Shifted windows that would reach over a border are cut there. This gives the same result as
-    rolling the map and masking pairs from opposite borders, without copies and masked products.
-    """
-    if shift == 0:
-        return [(0, length, window)]
-    rest = window - shift
-    return [(0, shift, shift), (shift, length - window, window), (length - rest, rest, rest)]
 
 
 def window_attention(
@@ -63,7 +49,7 @@ def window_attention(
     return out
 
 
-class WindowAttention(nn.Module):
+class WindowAttention(AttentionLayer):
     """Double attention on maps (B, side, side, C), a bias table for every head.
 
     Where one window covers the map, nothing is shifted and both halves see everything.
@@ -72,13 +58,21 @@ class WindowAttention(nn.Module):
     def __init__(self, channels: int, heads: int, side: int, window: int):
         super().__init__()
         self.window = window
-        self.shifts = (0, 0 if window == side else window // 2)
+        self.shifts = (0, shift_of(side, window))
         span = 2 * window - 1
         self.qkv = PixelLinear(channels, 3 * channels)
         self.rpb = nn.ParameterList(torch.empty(heads // 2, span, span) for _ in self.shifts)
         self.proj = PixelLinear(channels, channels)
         index = relative_position_index(window)
         self.register_buffer("relative_position_index", index, persistent=False)
+
+    @classmethod
+    def of(cls, config: ModelConfig, level: int) -> Self:
+        side = config.resolutions[level]
+        return cls(config.width(side), config.heads(side), side, window_side(config, level))
+
+    def bias_tables(self) -> Iterable[Tensor]:
+        return self.rpb
 
     def forward(self, x: Tensor) -> Tensor:
         heads = 2 * len(self.rpb[0])
