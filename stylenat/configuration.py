@@ -13,7 +13,6 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
-    TypeAdapter,
     WithJsonSchema,
     model_validator,
 )
@@ -34,6 +33,7 @@ from stylenat.fields import (
     Text,
     Texts,
     choice,
+    nested,
     number,
     text,
 )
@@ -168,7 +168,7 @@ class Url(Section):
 
 
 def _url(value: Any) -> Any:
-    return Url(**value) if isinstance(value, dict) else TypeAdapter(Text).validate_python(value)
+    return nested(Url if isinstance(value, dict) else Text, value)
 
 
 class Source(Section):
@@ -214,7 +214,7 @@ class Comparison(Section):
 
 
 def _all_or_count(value: Any) -> Any:
-    return value if value == "all" else TypeAdapter(TwoOrMore).validate_python(value)
+    return value if value == "all" else nested(TwoOrMore, value)
 
 
 TwoOrMore = number(integer=True, minimum=2, maximum=10**9)

@@ -11,6 +11,7 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     PlainValidator,
+    TypeAdapter,
     ValidationError,
     WithJsonSchema,
 )
@@ -169,6 +170,15 @@ def explain(error: ValidationError, root: Any) -> tuple[Key, str]:
             return path, f"{value!r} is not of type {_TYPES[kind]}"
         case _:
             return path, first["msg"]
+
+
+def nested(kind: Any, value: Any) -> Any:
+    """The value as ``kind``, inside the check of another type."""
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        path, message = explain(error, kind)
+        raise Complaint(message, *path) from error
 
 
 def dotted(path: Key) -> str:

@@ -222,6 +222,24 @@ FACES = CONFIG["datasets"]["faces32"]["sources"][0]
         (f"{FFHQ}.evaluation.repeats", 10**9, f"{FFHQ}.evaluation.repeats: 1000000000 is greater"),
         (f"{FFHQ}.training.seed", 2**32, f"{FFHQ}.training.seed: 4294967296 is greater than"),
         ("comparison.seconds", math.inf, "comparison.seconds: inf is not a finite number"),
+        (
+            "datasets.church256.sources",
+            [{"kind": "urls", "urls": ["a", {"url": 3}]}],
+            "datasets.church256.sources[0].urls[1].url: 3 is not of type string",
+        ),
+        (
+            "datasets.church256.sources",
+            [{"kind": "urls", "urls": [{"url": "a", "sha": "b"}]}],
+            "datasets.church256.sources[0].urls[0].sha: unknown key (did you mean sha256?)",
+        ),
+        (
+            "datasets.church256.sources",
+            [{"kind": "urls", "urls": [5]}],
+            "datasets.church256.sources[0].urls[0]: 5 is not of type string",
+        ),
+        ("protocols.fid50k.reals", 1, "protocols.fid50k.reals: 1 is less than 2"),
+        ("protocols.fid50k.metric", "kid", "protocols.fid50k.metric: 'kid' cannot be"),
+        ("protocols.copies50k.reals", 5, "protocols.copies50k.reals: 5 cannot be; it has to be"),
         ("datasets.a b", {}, "datasets.a b: 'a b' does not match"),
     ],
 )
