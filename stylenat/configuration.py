@@ -42,7 +42,7 @@ SCHEMA = Path(__file__).parents[1] / "workflow/schemas/config.schema.json"
 
 
 class Section(BaseModel):
-    """Unknown keys are refused."""
+    """Unknown keys are refused. A key with the default None may be left out, but not be null."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -78,11 +78,11 @@ class Evaluation(Section):
 
 class Wandb(Section):
     project: Text
-    entity: Text | None = None
-    name: Text | None = None
-    tags: tuple[Text, ...] | None = None
-    description: Text | None = None
-    mode: choice("online", "offline") | None = None
+    entity: Text = None
+    name: Text = None
+    tags: tuple[Text, ...] = None
+    description: Text = None
+    mode: choice("online", "offline") = None
 
 
 class Tracking(Section):
@@ -91,8 +91,8 @@ class Tracking(Section):
 
 
 class Checkpoint(Section):
-    file: Text | None = None
-    url: Text | None = None
+    file: Text = None
+    url: Text = None
     sha256: Sha256 | None = None
     step: Step
 
@@ -114,7 +114,7 @@ class Settings(Section):
     run: Run
     evaluation: Evaluation
     tracking: Tracking
-    checkpoint: Checkpoint | None = None
+    checkpoint: Checkpoint = None
 
     def experiment(self, name: str) -> "Experiment":
         """The experiment that is called ``name``."""
@@ -162,9 +162,9 @@ class Experiment:
 
 class Url(Section):
     url: Text
-    size: number(integer=True, minimum=0) | None = None
-    md5: text("^[0-9a-f]{32}$") | None = None
-    sha256: Sha256 | None = None
+    size: number(integer=True, minimum=0) = None
+    md5: text("^[0-9a-f]{32}$") = None
+    sha256: Sha256 = None
 
 
 def _url(value: Any) -> Any:
@@ -177,14 +177,14 @@ class Source(Section):
     kind: choice(
         "avatars", "galaxies", "photos", "folder", "zip", "lmdb", "parquet", "urls", "ffhq"
     )
-    path: Text | None = None
-    json_: Text | None = Field(None, alias="json")
-    licence: Text | None = None
-    urls: tuple[Annotated[Url | str, PlainValidator(_url)], ...] | None = None
-    style: Text | None = None
-    count: Count | None = None
-    first_seed: Seed | None = None
-    backgrounds: tuple[text("^[0-9a-fA-F]{6}$"), ...] | None = None
+    path: Text = None
+    json_: Text = Field(None, alias="json")
+    licence: Text = None
+    urls: tuple[Annotated[Url | str, PlainValidator(_url)], ...] = None
+    style: Text = None
+    count: Count = None
+    first_seed: Seed = None
+    backgrounds: tuple[text("^[0-9a-fA-F]{6}$"), ...] = None
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -204,7 +204,7 @@ class Dataset(Section):
     filter: choice("lanczos", "box", "none")
     max_corrupt: number(integer=True, minimum=0) = 0
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
-    test: Annotated[tuple[Source, ...], Field(min_length=1)] | None = None
+    test: Annotated[tuple[Source, ...], Field(min_length=1)] = None
 
 
 class Comparison(Section):
@@ -245,9 +245,9 @@ def require(value: Any, needed: Any, *path: str) -> None:
 
 
 class FeatureWeights(Section):
-    url: Text | None = None
-    package: Text | None = None
-    path: Text | None = None
+    url: Text = None
+    package: Text = None
+    path: Text = None
     sha256: Sha256 | None
 
     @model_validator(mode="after")

@@ -98,10 +98,6 @@ def test_every_rule_runs_the_module_it_logs_for():
                 assert "config[" not in rule.partition("shell:")[2]
 
 
-def test_the_snakefile_is_short():
-    assert len((ROOT / "Snakefile").read_text().splitlines()) < 40
-
-
 # ------------------------------------------------------------------------------ plans
 
 
