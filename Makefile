@@ -3,7 +3,9 @@
 # make demo-seeds   the demo's numbers with two other seeds
 # make docs   the numbers and pictures of README and docs/, from the results of the three above
 # make test   set everything up, run the tests
+# make lint   check style and formatting
 # make test-slurm   the chain on a Slurm cluster of two virtual nodes; needs root on Debian or Ubuntu
+# make help   list these
 # All install into .venv, once; nothing outside this directory is touched.
 
 # The first Python on the path that is new enough, or the one you name: make demo PYTHON=/opt/python3.12
@@ -18,7 +20,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 DEMO := faces32
 SNAKEMAKE := snakemake --cores all --quiet host reason rules
 
-.PHONY: demo demo-hour demo-seeds docs test test-slurm setup
+.PHONY: demo demo-hour demo-seeds docs test lint test-slurm setup help
 
 demo: setup
 	@$(SNAKEMAKE)
@@ -38,8 +40,16 @@ docs: setup
 test: setup
 	@python -m pytest
 
+lint: setup
+	@ruff check .
+	@ruff format --check --quiet .
+	@snakefmt --check --quiet Snakefile workflow
+
 test-slurm: setup
 	@python -m pytest tests/slurm/chain.py
+
+help:
+	@sed -n 's/^# //p' Makefile | sed '/^All install/q'
 
 setup: $(VENV)/installed
 

@@ -1,10 +1,15 @@
 # StyleNAT, from a data set to the published tables: see README.md, config/config.yaml and profiles/.
+from pathlib import Path
+
 from snakemake.utils import min_version
 
 min_version("9.5")
 
+ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True))
+CONFIG = Path("config/config.yaml")
 
-configfile: "config/config.yaml"
+
+configfile: str(CONFIG if CONFIG.exists() else ROOT / CONFIG)
 
 
 report: "workflow/report/workflow.rst"

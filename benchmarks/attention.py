@@ -29,7 +29,7 @@ from benchmarks.harness import (
     write,
 )
 from stylenat import command
-from stylenat.config import HeadGroup
+from stylenat.blocks.hydra import HeadGroup, head_groups
 from stylenat.models.attention import available_backends, hydra_attention
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -81,7 +81,9 @@ def cases(device: torch.device, largest: int) -> list[Case]:
     levels = [
         Case(f"level {side}²", small, side, model.width(side) // model.heads(side), groups)
         for side, groups in (
-            (side, model.groups(level)) for level, side in enumerate(model.resolutions) if level
+            (side, head_groups(model, level))
+            for level, side in enumerate(model.resolutions)
+            if level
         )
     ]
     others = [

@@ -21,8 +21,8 @@ import yaml
 from stylenat import command, runtime
 from stylenat.config import ModelConfig
 from stylenat.errors import UserError
-from stylenat.evaluation.timing import elapsed
-from stylenat.records import atomic, write_json
+from stylenat.io import atomic, write_json
+from stylenat.metrics.timing import elapsed
 
 ROOT = Path(__file__).parents[1]
 LEAST_ROUNDS = 3  # below this there are no quartiles

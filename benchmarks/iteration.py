@@ -37,7 +37,7 @@ CASES = {"cpu": ("faces32:16", "ffhq256:1"), "cuda": ("ffhq256:8", "ffhq256:16",
 def experiment(name: str, batch: int) -> ExperimentConfig:
     """A shipped experiment with another batch size."""
     shipped = yaml.safe_load((ROOT / "config/config.yaml").read_text())
-    config = resolve(shipped, ROOT / "workflow/schemas")[name].config
+    config = resolve(shipped)[name].config
     return replace(config, training=replace(config.training, batch_size=batch))
 
 

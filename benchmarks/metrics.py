@@ -16,8 +16,8 @@ import torch
 
 from benchmarks.harness import Row, markdown, parser, record, resident_peak, write
 from stylenat import command
-from stylenat.evaluation.metrics import METRICS
-from stylenat.evaluation.moments import Moments, Statistics
+from stylenat.metrics import METRICS
+from stylenat.metrics.moments import Moments, Statistics
 
 CLASSES = 1008  # of Inception's head
 COLUMNS = ("metric", "wall time (s)", "processor time (s)", "peak memory (MB)")
@@ -54,7 +54,7 @@ def measure(metric: str, images: int, dimension: int, threads: int) -> Row:
     if metric == "moments":
         Moments.of(generated.features)
     else:
-        METRICS[metric](real)(generated)
+        METRICS[metric].measure(real)(generated)
     return {
         "metric": metric,
         "wall_s": time.perf_counter() - wall,

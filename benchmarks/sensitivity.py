@@ -18,9 +18,9 @@ from scipy.ndimage import gaussian_filter
 from benchmarks.harness import Row, markdown, parser, record, write
 from stylenat import command
 from stylenat.data.store import ImageStore
-from stylenat.evaluation.features import Extractor, extractor, features
-from stylenat.evaluation.metrics import METRICS
-from stylenat.evaluation.moments import Moments, Statistics
+from stylenat.metrics import METRICS
+from stylenat.metrics.extractors.features import Extractor, extractor, features
+from stylenat.metrics.moments import Moments, Statistics
 
 NETWORK = "lite0"
 MEASURED = ("frechet", "prdc")
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
     indices = range(min(args.images, len(held_out)))
     images = np.stack([held_out.read(index) for index in indices]).astype(np.float32)
     real = _statistics(np.concatenate(list(features(network, reference, range(len(reference))))))
-    measures = [METRICS[name](real) for name in MEASURED]
+    measures = [METRICS[name].measure(real) for name in MEASURED]
     rows: list[Row] = []
     for name, change in CHANGES.items():
         changed = _statistics(_features(network, change(images)))

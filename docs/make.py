@@ -18,9 +18,9 @@ import pandas as pd
 import yaml
 
 from stylenat.errors import UserError
-from stylenat.presentation.curves import read_training
-from stylenat.presentation.overview import training_of
-from stylenat.records import atomic, read_json
+from stylenat.io import atomic, read_json
+from stylenat.report.curves import read_training
+from stylenat.report.overview import training_of
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "benchmarks/NOTES.md")
@@ -28,7 +28,6 @@ BLOCK = re.compile(r"(<!-- (docs/[\w.-]+\.md) -->\n).*?(<!-- end -->)", re.DOTAL
 DISTANCE = "fd_lite0"  # the table of every snapshot
 SEEDS = ("", "-seed1", "-seed2")  # of the demo: its experiment, and those of the same recipe
 HOUR = "-hour"
-HOUR_PICTURE = "![Held-out faces above, samples after an hour below](docs/faces-hour.png)\n"
 NO_HOUR = "*Not measured yet: run `make demo-hour docs`.*\n"
 COMMANDS = {"": "make demo", "-seed1": "make demo-seeds", "-seed2": "make demo-seeds"}
 COMMANDS[HOUR] = "make demo-hour"
@@ -149,7 +148,7 @@ def blocks(text: str, name: str) -> dict[str, str]:
     hour = frame[frame["experiment"] == name + HOUR]
     return {
         "docs/demo.md": _tables(ours),
-        "docs/hour.md": NO_HOUR if hour.empty else f"{HOUR_PICTURE}\n{_tables(hour)}",
+        "docs/hour.md": NO_HOUR if hour.empty else _tables(hour),
     }
 
 

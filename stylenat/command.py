@@ -20,8 +20,11 @@ log = logging.getLogger("stylenat")
 
 def parser(description: str) -> argparse.ArgumentParser:
     """An argument parser with the options every step has."""
+    verb = sys.modules["__main__"].__spec__
     result = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        prog=f"stylenat {verb.name.rpartition('.')[2]}" if verb else None,
+        description=description,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     result.add_argument("--log", type=Path, help="also write the log to this file")
     return result

@@ -1,19 +1,33 @@
-"""What an experiment is made of: frozen dataclasses without defaults.
+"""What an experiment is made of: frozen dataclasses without defaults, checked by pydantic.
 
-Defaults live in ``config/config.yaml`` alone, so that there is one place to look; a value that
+Defaults are in ``config/config.yaml`` alone; a value that
 cannot work is a :class:`ConfigError` naming its key, raised before anything is computed.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from stylenat.errors import ConfigError
+from pydantic import ConfigDict, PlainValidator, TypeAdapter, ValidationError, WithJsonSchema
 
-
-def _require(condition: bool, key: str, message: str) -> None:
-    if not condition:
-        raise ConfigError(f"{key}: {message}")
+from stylenat.blocks import BLOCKS
+from stylenat.errors import ConfigError, require
+from stylenat.fields import (
+    Boolean,
+    Complaint,
+    Count,
+    Fraction,
+    Levels,
+    Positive,
+    Seed,
+    Step,
+    Text,
+    Weight,
+    dotted,
+    explain,
+    number,
+)
 
 
 def _tuples(levels: Any) -> tuple[tuple[int, ...], ...]:
@@ -27,14 +41,16 @@ class WidthConfig:
     The discriminator needs nothing else (StyleGAN2's table, shared by both networks).
     """
 
-    image_size: int
-    channel_max: int
-    channel_base: int
-    channel_multiplier: float
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    image_size: Count
+    channel_max: Count
+    channel_base: Count
+    channel_multiplier: Positive
 
     def __post_init__(self) -> None:
         size = self.image_size
-        _require(
+        require(
             size >= 8 and size & (size - 1) == 0, "image_size", f"{size} is not a power of two >= 8"
         )
 
@@ -43,17 +59,15 @@ class WidthConfig:
         return min(self.channel_max, int(self.channel_base * self.channel_multiplier // resolution))
 
 
-@dataclass(frozen=True)
-class HeadGroup:
-    """Consecutive heads of one level that share a neighbourhood (the paper's Hydra partition)."""
-
-    heads: int
-    kernel_size: int
-    dilation: int
+def _words(value: Any) -> tuple[str, ...] | str:
+    words = (value,) if isinstance(value, str) else value
+    if not isinstance(words, Sequence) or not all(isinstance(word, str) for word in words):
+        raise Complaint(f"{value!r} is neither a word nor a list of words")
+    return value if isinstance(value, str) else tuple(value)
 
 
-# Which pixels attend to which: the paper's head groups, StyleSwin's windows, or all to all.
-BLOCKS = ("hydra", "windows", "full")
+_WORDS = {"anyOf": [{"enum": [*BLOCKS]}, {"type": "array", "items": {"enum": [*BLOCKS]}}]}
+Block = Annotated[tuple[str, ...] | str, PlainValidator(_words), WithJsonSchema(_WORDS)]
 
 
 @dataclass(frozen=True)
@@ -62,32 +76,31 @@ class ModelConfig(WidthConfig):
     upwards; levels beyond ``image_size`` are cut off, so the same lists serve every size. A
     single word as ``block`` counts for all levels, but at 4² ``hydra`` is full attention."""
 
-    style_dim: int
-    mapping_layers: int
-    mapping_lr: float
-    min_heads: int
-    mlp_ratio: float
-    kernels: tuple[tuple[int, ...], ...]
-    dilations: tuple[tuple[int, ...], ...]
+    style_dim: Count
+    mapping_layers: Count
+    mapping_lr: Positive
+    min_heads: Count
+    mlp_ratio: Positive
+    kernels: Levels
+    dilations: Levels
     # The only defaults: weights and records from before there was a choice do not name them.
-    block: tuple[str, ...] | str = "hydra"
-    relative_position_bias: bool = True  # of the hydra levels
+    block: Block = "hydra"
+    relative_position_bias: Boolean = True  # of the hydra levels
 
     def __post_init__(self) -> None:
         super().__post_init__()
         levels = len(self.resolutions)
         block = (self.block,) * levels if isinstance(self.block, str) else tuple(self.block)
-        _require(
+        require(
             len(block) >= levels and set(block) <= set(BLOCKS),
             "block",
             f"{self.block!r} is neither one of {', '.join(BLOCKS)} "
             f"nor a list of them for each of the {levels} levels of {self.image_size}²",
         )
-        first = "full" if block[0] == "hydra" else block[0]
-        object.__setattr__(self, "block", (first, *block[1:levels]))
+        object.__setattr__(self, "block", (BLOCKS[block[0]].at_4, *block[1:levels]))
         for key in ("kernels", "dilations"):
             value = _tuples(getattr(self, key))
-            _require(
+            require(
                 len(value) >= levels and all(value),
                 key,
                 f"needs a non-empty list for each of the {levels} levels of {self.image_size}²",
@@ -95,22 +108,19 @@ class ModelConfig(WidthConfig):
             object.__setattr__(self, key, value[:levels])
         for resolution in self.resolutions:
             channels, heads = self.width(resolution), self.heads(resolution)
-            _require(
+            require(
                 channels % heads == 0,
                 "min_heads",
                 f"{channels} channels at {resolution}² do not divide into {heads} heads",
             )
             # Both axes of the sinusoidal embedding need sines and cosines of two frequencies.
-            _require(
+            require(
                 channels % 4 == 0 and channels >= 8,
                 "channel_base",
                 f"{channels} channels at {resolution}² are not a multiple of 4 from 8 upwards",
             )
         for level, kind in enumerate(self.block):
-            if kind == "hydra":
-                self.groups(level)
-            elif kind == "windows":
-                self.window(level)
+            BLOCKS[kind].views(self, level)
 
     @property
     def resolutions(self) -> tuple[int, ...]:
@@ -126,104 +136,49 @@ class ModelConfig(WidthConfig):
         """Attention heads at a level: ``max(channels // 32, min_heads)``."""
         return max(self.width(resolution) // 32, self.min_heads)
 
-    def groups(self, level: int) -> tuple[HeadGroup, ...]:
-        """Head groups of a neighbourhood-attention level (1 = 8²).
-
-        One kernel size serves all dilations of a level and the other way round; heads that do
-        not divide evenly go one each to the *last* groups, as in the published weights.
-        """
-        side = self.resolutions[level]
-        kernels, dilations = self.kernels[level], self.dilations[level]
-        count = max(len(kernels), len(dilations))
-        for key, values in (("kernels", kernels), ("dilations", dilations)):
-            _require(
-                len(values) in (1, count),
-                f"{key}[{level}]",
-                f"{len(values)} entries for {count} groups; give one, or one for each group",
-            )
-        kernels, dilations = (v * count if len(v) == 1 else v for v in (kernels, dilations))
-        heads = self.heads(side)
-        _require(
-            count <= heads,
-            f"dilations[{level}]",
-            f"{count} groups are more than the {heads} heads at {side}²",
-        )
-        small, remainder = divmod(heads, count)
-        groups = []
-        for index, (kernel, dilation) in enumerate(zip(kernels, dilations, strict=True)):
-            _require(
-                kernel % 2 == 1 and kernel >= 3,
-                f"kernels[{level}]",
-                f"kernel size {kernel} is not odd and at least 3",
-            )
-            _require(dilation >= 1, f"dilations[{level}]", f"dilation {dilation} is not positive")
-            _require(
-                kernel * dilation <= side,
-                f"dilations[{level}]",
-                f"kernel {kernel} x dilation {dilation} is wider than the side {side}",
-            )
-            extra = index >= count - remainder
-            groups.append(HeadGroup(small + extra, kernel, dilation))
-        return tuple(groups)
-
-    def window(self, level: int) -> int:
-        """Side of the windows of a window-attention level: its one kernel size."""
-        side, sizes = self.resolutions[level], self.kernels[level]
-        heads = self.heads(side)
-        _require(heads % 2 == 0, "min_heads", f"{heads} heads at {side}² do not halve for windows")
-        _require(
-            len(sizes) == 1 and sizes[0] % 2 == 0 and side % sizes[0] == 0,
-            f"kernels[{level}]",
-            f"{list(sizes)} is not the side of windows, which has to be one even divisor of {side}",
-        )
-        return sizes[0]
-
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The optimisation problem (SPEC §3). ``batch_size`` is the total over all GPUs; the number
+    """The optimisation problem (paper, section 4). ``batch_size`` is the total over all GPUs; the number
     of iterations is not part of it, so that a run can be extended without retraining."""
 
-    seed: int
-    weight_std: float  # of the generator's initial linear layers and bias tables
-    rgb_gain: float  # of the Xavier initialisation of its colours
-    position_scale: float  # of its position embeddings at first; learned from there
-    batch_size: int
-    horizontal_flips: bool
-    generator_lr: float
-    discriminator_lr: float
-    beta1: float
-    beta2: float
-    lr_decay_start: int | None  # iteration from which both rates fall linearly …
-    lr_decay_end: int | None  # … to zero at this one; null: constant
-    r1_gamma: float
-    r1_interval: int
-    bcr_weight: float
-    gradient_clip: float
-    ema_half_life: float  # iterations until a weight's share in the average has halved
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    seed: Seed
+    weight_std: Positive  # of the generator's initial linear layers and bias tables
+    rgb_gain: Positive  # of the Xavier initialisation of its colours
+    position_scale: number()  # of its position embeddings at first; learned from there
+    batch_size: Count
+    horizontal_flips: Boolean
+    generator_lr: Positive
+    discriminator_lr: Positive
+    beta1: Fraction
+    beta2: Fraction
+    lr_decay_start: Step | None  # iteration from which both rates fall linearly …
+    lr_decay_end: Step | None  # … to zero at this one; null: constant
+    r1_gamma: Weight
+    r1_interval: Count
+    bcr_weight: Weight
+    gradient_clip: Positive
+    ema_half_life: Positive  # iterations until a weight's share in the average has halved
 
     def __post_init__(self) -> None:
-        for key in (
-            *("weight_std", "rgb_gain", "batch_size", "generator_lr", "discriminator_lr"),
-            *("r1_interval", "gradient_clip", "ema_half_life"),
-        ):
-            _require(getattr(self, key) > 0, key, f"{getattr(self, key)} is not positive")
-        for key in ("beta1", "beta2"):
-            _require(0 <= getattr(self, key) < 1, key, f"{getattr(self, key)} is not in [0, 1)")
         start, end = self.lr_decay_start, self.lr_decay_end
-        _require(
+        require(
             (start is None) == (end is None), "lr_decay_end", "needs lr_decay_start, and vice versa"
         )
         if start is not None:
-            _require(0 <= start < end, "lr_decay_end", f"{end} is not after lr_decay_start {start}")
+            require(0 <= start < end, "lr_decay_end", f"{end} is not after lr_decay_start {start}")
 
 
 @dataclass(frozen=True)
 class ExperimentConfig:
     """Everything that decides what the weights will be, and nothing else."""
 
-    name: str
-    dataset: str
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    name: Text
+    dataset: Text
     model: ModelConfig
     discriminator: WidthConfig
     training: TrainingConfig
@@ -235,18 +190,10 @@ class ExperimentConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """The inverse of :meth:`to_dict`; unknown or missing keys are refused by name."""
-        values = dict(values)
         try:
-            for key, kind in (
-                ("model", ModelConfig),
-                ("discriminator", WidthConfig),
-                ("training", TrainingConfig),
-            ):
-                try:
-                    values[key] = kind(**values[key])
-                except ConfigError as error:
-                    name = values.get("name")
-                    raise ConfigError(f"experiments.{name}.{key}.{error}") from error
-            return cls(**values)
-        except (TypeError, KeyError) as error:
-            raise ConfigError(f"experiment record: {error}") from error
+            return TypeAdapter(cls).validate_python(values)
+        except ValidationError as error:
+            path, message = explain(error, cls)
+            raise ConfigError(
+                f"{dotted(['experiments', values.get('name'), *path])}: {message}"
+            ) from error

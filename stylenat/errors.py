@@ -11,3 +11,9 @@ class UserError(Exception):
 
 class ConfigError(UserError, ValueError):
     """A configuration that cannot work, named by its key."""
+
+
+def require(condition: bool, key: str, message: str) -> None:
+    """Raise a :class:`ConfigError` about ``key`` unless the condition holds."""
+    if not condition:
+        raise ConfigError(f"{key}: {message}")

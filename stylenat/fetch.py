@@ -11,7 +11,7 @@ from pathlib import Path
 import requests
 
 from stylenat.errors import UserError
-from stylenat.records import sync_directory
+from stylenat.io import sync_directory
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +51,8 @@ def download(
     connection nor a killed process loses them. ``attempts`` counts failures in a row that
     brought no new byte; the wait between them doubles. ``size`` (bytes) and the hex digests
     are checked before the file takes its name; a file that already has the name and passes
-    the same checks is kept. ``report(done, total)`` hears of every chunk (bytes; total may be
-    None). Raises :class:`UserError` when the file is not there, is a web page instead, or
+    the same checks is kept. ``report(done, total)`` is called after every chunk (bytes; total
+    may be None). Raises :class:`UserError` when the file is not there, is a web page instead, or
     does not pass.
     """
     path = Path(path)

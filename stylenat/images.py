@@ -1,4 +1,4 @@
-"""The one place where network units become pixels and back (SPEC: ImageNet normalisation)."""
+"""From network units (ImageNet-normalised) to pixels and back."""
 
 import torch
 

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from stylenat.records import atomic
+from stylenat.io import atomic
 
 LEGIBLE = 128  # pixels; smaller images are enlarged towards it
 LARGEST = 256  # pixels; larger images are shrunk to it: the file of one image is that of `sample`

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from stylenat.config import HeadGroup
+from stylenat.blocks.hydra import HeadGroup
 from stylenat.models.attention import neighborhood_attention
 
 

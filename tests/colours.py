@@ -9,8 +9,8 @@ from torch import nn
 
 from stylenat.data import codec
 from stylenat.data.writer import StoreWriter, write_store
-from stylenat.evaluation import features
-from stylenat.evaluation.network import FeatureNetwork
+from stylenat.metrics.extractors import features
+from stylenat.metrics.extractors.base import FeatureNetwork
 from stylenat.steps import statistics
 
 

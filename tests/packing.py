@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stylenat.data.writer import partial_path
-from stylenat.records import write_json
+from stylenat.io import write_json
 
 
 def killed_twice(

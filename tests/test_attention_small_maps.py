@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stylenat.config import HeadGroup
+from stylenat.blocks.hydra import HeadGroup
 from stylenat.models.attention import hydra_attention, small_maps
 from tests.attention import assert_equal, normal
 

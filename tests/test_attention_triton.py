@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stylenat.config import HeadGroup
+from stylenat.blocks.hydra import HeadGroup
 from stylenat.models.attention import (
     available_backends,
     default_backend,

@@ -4,18 +4,15 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from stylenat.evaluation.attributes import (
+from stylenat.metrics.attributes import describe_missing, encode, missing_values, recode
+from stylenat.metrics.colours import colour_name, is_colour
+from stylenat.metrics.probe import (
     Probe,
     Whitening,
-    describe_missing,
-    encode,
     estimate_shares,
-    missing_values,
-    recode,
     total_variation,
     total_variation_error,
 )
-from stylenat.evaluation.colours import colour_name, is_colour
 
 TRAINED = np.array([0.5, 0.3, 0.2])
 APART = 3.0  # standard deviations between two of the three clusters

@@ -1,6 +1,8 @@
 """config.yaml: what it resolves to, and the sentence every kind of mistake gives."""
 
 import copy
+import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -9,11 +11,11 @@ import pytest
 import yaml
 
 from stylenat.config import ExperimentConfig
+from stylenat.configuration import SCHEMA, json_schema
 from stylenat.errors import ConfigError
-from stylenat.experiments import resolve
+from stylenat.experiments import refuse_duplicate_keys, resolve
 
 ROOT = Path(__file__).parents[1]
-SCHEMAS = ROOT / "workflow/schemas"
 CONFIG = yaml.safe_load((ROOT / "config/config.yaml").read_text())
 
 
@@ -30,12 +32,12 @@ def changed(key: str, value: object) -> dict:
 
 def complaint(key: str, value: object) -> str:
     with pytest.raises(ConfigError) as caught:
-        resolve(changed(key, value), SCHEMAS)
+        resolve(changed(key, value))
     return str(caught.value)
 
 
 def test_the_shipped_experiments_resolve():
-    experiments = resolve(CONFIG, SCHEMAS)
+    experiments = resolve(CONFIG)
     assert set(CONFIG["run"]) <= experiments.keys()
 
     ffhq = experiments["ffhq256"]
@@ -51,7 +53,7 @@ def test_the_shipped_experiments_resolve():
 
 
 def test_an_experiment_keeps_the_defaults_it_does_not_name():
-    experiment = resolve(changed("experiments.ffhq256.training.beta2", 0.9), SCHEMAS)["ffhq256"]
+    experiment = resolve(changed("experiments.ffhq256.training.beta2", 0.9))["ffhq256"]
     assert experiment.config.training.beta2 == 0.9
     assert experiment.config.training.generator_lr == 5e-5
 
@@ -68,7 +70,7 @@ def test_an_experiment_takes_from_its_base_what_it_does_not_name():
         second={"base": "first", "training": {"beta2": 0.8}},
         third={"base": "second", "run": {"iterations": 50000}},
     )
-    third = resolve(config, SCHEMAS)["third"]
+    third = resolve(config)["third"]
     assert third.config.name == "third" and third.iterations == 50000
     training = third.config.training
     assert (training.beta2, training.batch_size, training.generator_lr) == (0.8, 32, 5e-5)
@@ -78,7 +80,7 @@ def test_a_mistake_is_named_where_it_was_made():
     config = based(first={"dataset": "ffhq256", "training": {"beta2": 2}}, a={"base": "first"})
     config["experiments"] = {"a": config["experiments"]["a"]} | config["experiments"]
     with pytest.raises(ConfigError, match=r"^experiments\.first\.training\.beta2: "):
-        resolve(config, SCHEMAS)
+        resolve(config)
 
 
 @pytest.mark.parametrize(
@@ -93,24 +95,24 @@ def test_a_mistake_is_named_where_it_was_made():
 def test_a_base_that_cannot_be_is_refused_by_name(bases, message):
     config = based(**{name: {"dataset": "ffhq256", "base": base} for name, base in bases.items()})
     with pytest.raises(ConfigError) as caught:
-        resolve(config, SCHEMAS)
+        resolve(config)
     assert str(caught.value).startswith(message)
 
 
 def test_evaluation_and_length_are_not_part_of_what_decides_the_weights():
-    before = resolve(CONFIG, SCHEMAS)["ffhq256"].config
+    before = resolve(CONFIG)["ffhq256"].config
     for key, value in (
         ("run.iterations", 2_000_000),
         ("evaluation.protocols", ["fid50k"]),
         ("evaluation.grid", 4),
         ("device", "any"),
     ):
-        after = resolve(changed(f"experiments.ffhq256.{key}", value), SCHEMAS)["ffhq256"].config
+        after = resolve(changed(f"experiments.ffhq256.{key}", value))["ffhq256"].config
         assert after == before, key
 
 
 def test_a_resolved_experiment_survives_its_record():
-    for experiment in resolve(CONFIG, SCHEMAS).values():
+    for experiment in resolve(CONFIG).values():
         config = experiment.config
         assert ExperimentConfig.from_dict(config.to_dict()) == config
 
@@ -210,6 +212,35 @@ FACES = CONFIG["datasets"]["faces32"]["sources"][0]
             "mine.pt",
             "experiments.ffhq256-official.checkpoint: give either file or url",
         ),
+        ("run", ["faces32", "faces32"], "run: 'faces32' is in the list twice"),
+        (f"{FFHQ}.model.block", [["hydra"]], f"{FFHQ}.model.block: [['hydra']] is neither a word"),
+        (f"{FFHQ}.model", 3, f"{FFHQ}.model: 3 is not of type object"),
+        (f"{FFHQ}.model.kernels", 7, f"{FFHQ}.model.kernels: 7 is not of type array"),
+        (f"{FFHQ}.run.iterations", 10**18, f"{FFHQ}.run.iterations: 1000000000000000000 is gre"),
+        (f"{FFHQ}.run.segment", 1, f"{FFHQ}.run.segment: 1 makes more than 100,000 segments"),
+        (f"{FFHQ}.training.batch_size", 10**12, f"{FFHQ}.training.batch_size: 1000000000000 is"),
+        (f"{FFHQ}.evaluation.repeats", 10**9, f"{FFHQ}.evaluation.repeats: 1000000000 is greater"),
+        (f"{FFHQ}.training.seed", 2**32, f"{FFHQ}.training.seed: 4294967296 is greater than"),
+        ("comparison.seconds", math.inf, "comparison.seconds: inf is not a finite number"),
+        (
+            "datasets.church256.sources",
+            [{"kind": "urls", "urls": ["a", {"url": 3}]}],
+            "datasets.church256.sources[0].urls[1].url: 3 is not of type string",
+        ),
+        (
+            "datasets.church256.sources",
+            [{"kind": "urls", "urls": [{"url": "a", "sha": "b"}]}],
+            "datasets.church256.sources[0].urls[0].sha: unknown key (did you mean sha256?)",
+        ),
+        (
+            "datasets.church256.sources",
+            [{"kind": "urls", "urls": [5]}],
+            "datasets.church256.sources[0].urls[0]: 5 is not of type string",
+        ),
+        ("protocols.fid50k.reals", 1, "protocols.fid50k.reals: 1 is less than 2"),
+        ("protocols.fid50k.metric", "kid", "protocols.fid50k.metric: 'kid' cannot be"),
+        ("protocols.copies50k.reals", 5, "protocols.copies50k.reals: 5 cannot be; it has to be"),
+        ("datasets.a b", {}, "datasets.a b: 'a b' does not match"),
     ],
 )
 def test_a_mistake_gives_one_sentence_that_names_its_key(key, value, message):
@@ -218,9 +249,47 @@ def test_a_mistake_gives_one_sentence_that_names_its_key(key, value, message):
     assert "\n" not in sentence
 
 
+NUMBERS = {
+    "model": ("mapping_lr", "channel_multiplier", "mlp_ratio"),
+    "training": (
+        *("weight_std", "rgb_gain", "position_scale", "generator_lr", "discriminator_lr", "beta1"),
+        *("beta2", "r1_gamma", "bcr_weight", "gradient_clip", "ema_half_life"),
+    ),
+}
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("key", [f"{part}.{key}" for part, keys in NUMBERS.items() for key in keys])
+def test_numbers_are_finite(key, value):
+    assert complaint(f"{FFHQ}.{key}", value) == f"{FFHQ}.{key}: {value} is not a finite number"
+
+
+def test_a_key_that_is_there_twice_is_refused_with_its_line(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("run: [a]\ndefaults: &d {device: any}\nmine: {<<: *d, <<: *d, x: 1}\n")
+    refuse_duplicate_keys(path)
+    path.write_text("run: [a]\nexperiments:\n  a:\n    device: any\n    device: gpu\n")
+    with pytest.raises(ConfigError, match=r"config.yaml, line 5: device is there twice; keep one"):
+        refuse_duplicate_keys(path)
+    refuse_duplicate_keys(ROOT / "config/config.yaml")
+
+
+def test_the_schema_for_editors_is_that_of_the_code():
+    assert json.loads(SCHEMA.read_text()) == json_schema(), "run python -m stylenat.configuration"
+    first = (ROOT / "config/config.yaml").read_text().split("\n")[0]
+    assert (ROOT / "config" / first.partition("schema=")[2]).resolve() == SCHEMA
+
+
+def test_the_schema_accepts_the_shipped_configuration_and_names_misspelt_keys():
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.validate(CONFIG, json_schema())
+    with pytest.raises(jsonschema.ValidationError, match="learning_rate"):
+        jsonschema.validate(changed(f"{FFHQ}.training.learning_rate", 1e-4), json_schema())
+
+
 def test_held_out_seeds_may_touch_and_another_style_may_have_the_same():
     for change in ({"first_seed": 10_000}, {"style": "personas"}):
-        resolve(changed("datasets.faces32.test", [FACES | change]), SCHEMAS)
+        resolve(changed("datasets.faces32.test", [FACES | change]))
 
 
 def test_resolving_needs_neither_torch_nor_snakemake():

@@ -13,10 +13,11 @@ import pytest
 import torch
 import yaml
 
+from stylenat import interop
 from stylenat.config import ExperimentConfig, ModelConfig
 from stylenat.errors import UserError
-from stylenat.models import foreign, load_generator, read_header, save_generator
-from stylenat.records import write_json
+from stylenat.io import write_json
+from stylenat.models import load_generator, read_header, save_generator
 from stylenat.steps import convert
 from stylenat.training.build import build_trainer
 from stylenat.training.checkpoint import load_state, provenance, save_state
@@ -116,7 +117,7 @@ def test_the_published_layout_gives_the_references_images(tensors, tmp_path):
 def test_the_published_models_are_recognised(size, layout):
     shapes = LAYOUTS[f"ffhq{size}"][layout]
     tensors = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
-    config = foreign.infer_config(tensors, settings={})
+    config = interop.infer_config(tensors, settings={})
     assert config == ModelConfig(**(DEFAULTS["model"] | {"image_size": size}))
 
 
@@ -260,14 +261,14 @@ def trained(tmp_path_factory):
         trainer.iteration(normal(f"real{step}", (2, 3, 16, 16)), z, -z, lambda images: images / 2)
     save_state(directory / "2.state", trainer, settings, None)
     origin = provenance(trainer, settings, None)
-    save_generator(directory / "2.safetensors", trainer.average, origin)
+    save_generator(directory / "2.safetensors", trainer.generator_ema, origin)
     return trainer, directory / "2.state", directory / "2.safetensors"
 
 
 def test_a_training_state_comes_back_with_the_same_bytes(trained, tmp_path):
     trainer, state, _ = trained
     reference = run(state, tmp_path / "2.pt", to_reference=True)
-    for network, expected in (("g", trainer.generator), ("g_ema", trainer.average)):
+    for network, expected in (("g", trainer.generator), ("g_ema", trainer.generator_ema)):
         path = run(reference, tmp_path / f"{network}.safetensors", network=network)
         config, origin = read_header(path)
         assert (config.dilations, origin["step"]) == (((1,), (1,), (1, 2)), 2)
@@ -317,7 +318,7 @@ def test_the_order_of_keys_is_the_references(trained, tmp_path):
 def test_weights_alone_give_the_average_alone(trained, tmp_path):
     trainer, _, weights = trained
     reference = run(weights, tmp_path / "2.pt", to_reference=True)
-    assert foreign.read_checkpoint(reference).networks.keys() == {"g_ema"}
+    assert interop.read_checkpoint(reference).networks.keys() == {"g_ema"}
     found = load_generator(run(reference, tmp_path / "2.safetensors")).state_dict()
-    for key, value in trainer.average.state_dict().items():
+    for key, value in trainer.generator_ema.state_dict().items():
         assert torch.equal(found[key], value)

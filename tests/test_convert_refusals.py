@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from stylenat import interop
 from stylenat.errors import ConfigError, UserError
-from stylenat.models import foreign
 from tests.test_convert import golden_weights, published, run, save
 
 
@@ -23,10 +23,10 @@ def tensors():
 # --------------------------------------------------------------------------------- faulty tensors
 
 
-def faulty(tensors: dict, change: dict[str, Any]) -> foreign.Checkpoint:
+def faulty(tensors: dict, change: dict[str, Any]) -> interop.Checkpoint:
     """A checkpoint with some tensors replaced, or taken away (None)."""
     changed = {k: v for k, v in (tensors | change).items() if v is not None}
-    return foreign.Checkpoint(Path("c.pt"), {"g_ema": changed}, {}, None)
+    return interop.Checkpoint(Path("c.pt"), {"g_ema": changed}, {}, None)
 
 
 INDEX = "layers.0.blocks.0.attn.relative_position_index"
@@ -57,7 +57,7 @@ INDEX = "layers.0.blocks.0.attn.relative_position_index"
 )
 def test_a_tensor_that_does_not_fit_is_named(tensors, change, message):
     with pytest.raises(UserError, match=message):
-        foreign.generator_from(faulty(tensors, change))
+        interop.generator_from(faulty(tensors, change))
 
 
 def test_a_single_nan_is_found(tensors, tmp_path):
@@ -72,20 +72,20 @@ def test_a_single_nan_is_found(tensors, tmp_path):
 
 def test_long_lists_are_cut(tensors):
     with pytest.raises(UserError, match=r"missing: .* and \d+ more"):
-        foreign.generator_from(
+        interop.generator_from(
             faulty(tensors, dict.fromkeys(k for k in tensors if "blocks.1" in k))
         )
 
 
 def test_memory_that_the_reference_never_wrote_may_hold_anything(tensors):
     key = "layers.0.upsample.sin_pos_embed._float_tensor"
-    foreign.generator_from(faulty(tensors, {key: torch.tensor([torch.nan])}))
+    interop.generator_from(faulty(tensors, {key: torch.tensor([torch.nan])}))
 
 
 def test_other_networks_are_refused():
     checkpoint = faulty({}, {"conv.weight": torch.zeros(3)})
     with pytest.raises(UserError, match="not a generator of StyleNAT"):
-        foreign.generator_from(checkpoint)
+        interop.generator_from(checkpoint)
 
 
 def test_groups_that_no_argument_explains_need_an_experiment(tensors):
@@ -97,7 +97,7 @@ def test_groups_that_no_argument_explains_need_an_experiment(tensors):
     old = {k: None for k in tensors if ".attn.rpb0" in k or ".attn.rpb1" in k}
     rest = {k.replace("rpb0", "rpb.0").replace("rpb1", "rpb.1"): tensors[k] for k in old}
     with pytest.raises(UserError, match="--experiment"):
-        foreign.generator_from(faulty(tensors, old | rest | tables))
+        interop.generator_from(faulty(tensors, old | rest | tables))
 
 
 # ------------------------------------------------------------------------------- faulty files
@@ -108,18 +108,18 @@ def test_a_truncated_file_is_refused(tensors, tmp_path, share):
     path = save(tmp_path / "c.pt", {"g_ema": tensors})
     os.truncate(path, int(path.stat().st_size * share))
     with pytest.raises(UserError, match="c.pt is truncated"):
-        foreign.read_checkpoint(path)
+        interop.read_checkpoint(path)
 
 
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
-        foreign.read_checkpoint(tmp_path / "c.pt")
+        interop.read_checkpoint(tmp_path / "c.pt")
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"weights": {}}, {"g_ema": {"a": 1}}, {"g_ema": 3}])
 def test_other_contents_are_refused(tmp_path, content):
     with pytest.raises(UserError, match="not a checkpoint of the reference"):
-        foreign.read_checkpoint(save(tmp_path / "c.pt", content))
+        interop.read_checkpoint(save(tmp_path / "c.pt", content))
 
 
 class Runs:
@@ -154,4 +154,4 @@ def test_code_is_not_run(tmp_path, function, name, archive, protocol):
 @pytest.mark.parametrize("value", [Path("a"), defaultdict(Path), np.zeros(3), ConfigError])
 def test_what_a_checkpoint_does_not_need_is_refused_by_name(tmp_path, value):
     with pytest.raises(UserError, match=r"asks for `(pathlib|numpy|stylenat)\."):
-        foreign.read_checkpoint(save(tmp_path / "c.pt", {"g_ema": {}, "args": value}))
+        interop.read_checkpoint(save(tmp_path / "c.pt", {"g_ema": {}, "args": value}))

@@ -16,7 +16,7 @@ from stylenat.data.sources import open_source
 from stylenat.data.store import ImageStore
 from stylenat.data.writer import write_store
 from stylenat.errors import UserError
-from stylenat.evaluation.moments import COMPARABLE, require_same
+from stylenat.metrics.moments import COMPARABLE, require_same
 from stylenat.steps import inspect, verify
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 from scipy.special import erf
 
 from stylenat.errors import UserError
-from stylenat.evaluation.dinov2 import DINOv2
+from stylenat.metrics.extractors.dinov2 import DINOv2
 from tests.weights import normal
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])

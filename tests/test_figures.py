@@ -10,14 +10,14 @@ from PIL import Image
 
 from stylenat.config import ModelConfig
 from stylenat.pictures import fit, save_animation
-from stylenat.presentation import style
-from stylenat.presentation.attention import GroupMaps, draw_mean_query, draw_neighbourhoods
-from stylenat.presentation.measured import Measured, Speed
-from stylenat.presentation.mosaic import draw_mosaic
-from stylenat.presentation.progress import draw_progress
-from stylenat.presentation.published import read_published
-from stylenat.presentation.receptive import draw_receptive_fields, heads_of, reach
-from stylenat.presentation.scatter import PARAMETERS, THROUGHPUT, draw_fid_scatter
+from stylenat.report import style
+from stylenat.report.attention import GroupMaps, draw_mean_query, draw_neighbourhoods
+from stylenat.report.measured import Measured, Speed
+from stylenat.report.mosaic import draw_mosaic
+from stylenat.report.progress import draw_progress
+from stylenat.report.published import read_published
+from stylenat.report.receptive import draw_receptive_fields, reach, views_of
+from stylenat.report.scatter import PARAMETERS, THROUGHPUT, draw_fid_scatter
 from tests.project import ROOT, run
 
 RANDOM = np.random.default_rng(0)
@@ -75,11 +75,11 @@ def group_maps(size: int, heads: int) -> list[GroupMaps]:
 def test_what_needs_no_network_needs_no_torch():
     """Figures are drawn from tables on machines that have nothing else."""
     code = (
-        "import sys, pkgutil, importlib, stylenat.presentation as package\n"
-        "names = [f'stylenat.presentation.{m.name}' for m in pkgutil.iter_modules(package.__path__)]\n"
+        "import sys, pkgutil, importlib, stylenat.report as package\n"
+        "names = [f'stylenat.report.{m.name}' for m in pkgutil.iter_modules(package.__path__)]\n"
         "names += [f'stylenat.steps.{name}' for name in ('figures', 'curve', 'receptive', 'tables', 'overview')]\n"
         "for name in names: importlib.import_module(name)\n"
-        "assert 'stylenat.presentation.scatter' in sys.modules and 'torch' not in sys.modules"
+        "assert 'stylenat.report.scatter' in sys.modules and 'torch' not in sys.modules"
     )
     done = run(sys.executable, "-c", code)
     assert done.returncode == 0, done.stderr
@@ -157,7 +157,7 @@ def test_only_the_fastest_batch_is_labelled(published):
 
 def brute_force(config: ModelConfig, level: int, blocks: int) -> np.ndarray:
     """Walk from the centre, pixel by pixel, in two dimensions."""
-    heads = heads_of(config, level)
+    heads = views_of(config, level)
     side = config.resolutions[level]
     reached = {(side // 2, side // 2)}
     for _ in range(blocks):
@@ -179,12 +179,12 @@ def test_reach_is_that_of_a_walk_over_all_pixels(level, block):
     kernels = [[4], *[[8]] * 8] if block == "windows" else None
     config = model(32, block, kernels)
     for blocks in (1, 2):
-        field = reach(heads_of(config, level), blocks)
+        field = reach(views_of(config, level), blocks)
         assert (field == brute_force(config, level, blocks)).all()
 
 
 def test_what_the_published_model_sees_at_256():
-    near, far = heads_of(model(256), 6)
+    near, far = views_of(model(256), 6)
     assert (near.name, far.name) == ("7×7, d = 1", "7×7, d = 32")
     assert near.windows[128] == list(range(125, 132))
     assert far.windows[128] == list(range(32, 256, 32))
@@ -193,7 +193,7 @@ def test_what_the_published_model_sees_at_256():
 
 
 def test_windows_of_styleswin_are_tiles_and_tiles_shifted_by_half():
-    plain, shifted = heads_of(model(16, "windows", [[4], [8], [8]]), 2)
+    plain, shifted = views_of(model(16, "windows", [[4], [8], [8]]), 2)
     assert plain.windows[8] == list(range(8, 16)) and plain.windows[7] == list(range(8))
     assert shifted.windows[8] == list(range(4, 12))
     assert shifted.windows[3] == [0, 1, 2, 3] and shifted.windows[12] == [12, 13, 14, 15]

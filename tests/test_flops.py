@@ -8,7 +8,7 @@ import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
 from stylenat.config import ModelConfig
-from stylenat.evaluation.flops import mapping_flops, synthesis_flops
+from stylenat.metrics.flops import mapping_flops, synthesis_flops
 from stylenat.models import Generator, attention
 
 DEFAULTS = yaml.safe_load((Path(__file__).parents[1] / "config/config.yaml").read_text())[

@@ -10,7 +10,7 @@ from PIL import Image
 from stylenat.models import load_generator
 from stylenat.models.latents import generate
 from stylenat.pictures import tile
-from stylenat.steps import grid, sample
+from stylenat.steps import grid
 from tests.test_sample import weights  # noqa: F401 (a fixture)
 
 
@@ -47,12 +47,3 @@ def test_the_step(weights, tmp_path):  # noqa: F811
         canvas = np.asarray(image)
     pictures = list(generate(load_generator(weights), range(4), 0.7))
     assert (canvas == tile(np.stack(pictures))).all()
-
-
-def test_sampling_can_draw_the_same_grid(weights, tmp_path):  # noqa: F811
-    common = {"weights": weights, "seeds": "0-3", "truncation": 0.7, "device": torch.device("cpu")}
-    grid.run(Namespace(output=tmp_path / "grid.png", **common))
-    also = tmp_path / "also.png"
-    sample.run(Namespace(output=tmp_path / "samples", grid=also, batch_size=4, **common))
-    assert also.read_bytes() == (tmp_path / "grid.png").read_bytes()
-    assert len(list((tmp_path / "samples").iterdir())) == 4

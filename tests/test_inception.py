@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stylenat.errors import UserError
-from stylenat.evaluation import Inception
+from stylenat.metrics.extractors import Inception
 from tests.weights import fill
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -11,10 +11,10 @@ from stylenat.data.store import ImageStore
 from stylenat.data.writer import write_store
 from stylenat.errors import UserError
 from stylenat.images import to_uint8
+from stylenat.io import sha256, write_npz
 from stylenat.models import load_generator
 from stylenat.models.latents import generate, mean_style, render, styles
 from stylenat.pictures import tile
-from stylenat.records import sha256, write_npz
 from stylenat.steps import attention, copies, latents
 from tests.test_sample import weights  # noqa: F401 (a fixture)
 

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from stylenat.errors import UserError
-from stylenat.evaluation.features import extractor
-from stylenat.evaluation.lite0 import Lite0, Lite0Early
-from stylenat.evaluation.network import read_state_dict
-from stylenat.records import sha256
+from stylenat.io import sha256
+from stylenat.metrics.extractors.base import read_state_dict
+from stylenat.metrics.extractors.features import extractor
+from stylenat.metrics.extractors.lite0 import Lite0, Lite0Early
 from tests.weights import normal
 
 STRIDES = {1: 2, 3: 2, 5: 2}  # blocks that halve the map

@@ -2,8 +2,10 @@
 
 import json
 import logging
+import re
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +15,13 @@ import yaml
 from stylenat import command
 from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
-from stylenat.evaluation import frechet_distance
-from stylenat.evaluation.moments import Statistics
+from stylenat.io import read_json, read_npz, sha256, write_json
+from stylenat.metrics import METRICS
+from stylenat.metrics.fid import frechet_distance
+from stylenat.metrics.moments import Statistics
 from stylenat.models import Generator, save_generator
-from stylenat.records import read_json, read_npz, sha256, write_json
+from stylenat.report.published import read_published
+from stylenat.report.tables import metric_table
 from stylenat.steps import metrics, neighbours
 from tests.colours import HAIR, compute, expected_features, install, portraits, random_images, store
 
@@ -86,6 +91,22 @@ def measure(chain, *measured, **options) -> dict:
     """The record of a metric that is a single number."""
     (record,) = measure_all(chain, *measured, **options)
     return record
+
+
+def test_the_metric_in_contributing_gets_its_row(chain, monkeypatch):
+    """From the dict to a row of the table: no other place knows a metric."""
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+    module: dict[str, Any] = {}
+    exec(code, module)  # noqa: S102
+    monkeypatch.setitem(METRICS, "mean_shift", module["METRIC"])
+    record = measure(chain, metric="mean_shift")
+    real = expected_features(random_images(0, 120)).mean(0)
+    fake = expected_features(random_images(1, 90) // 2).mean(0)
+    assert record["value"] == pytest.approx(np.abs(real - fake).mean(), rel=1e-5)
+    experiment = ExperimentConfig.from_dict(read_json(chain / "experiment.json"))
+    published = read_published(ROOT / "config" / "published.csv")
+    frame = metric_table({"record": record}, "metrics", experiment, published)
+    assert frame.loc[0, ["metric", "value"]].tolist() == ["mean_shift_colours", record["value"]]
 
 
 def another_set(chain, seed: int, count: int = 90, darker: int = 2) -> str:

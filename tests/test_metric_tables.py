@@ -4,12 +4,12 @@ import pandas as pd
 import pytest
 
 from stylenat.errors import UserError
-from stylenat.presentation.measured import read_measured
-from stylenat.presentation.progress import draw_progress
-from stylenat.presentation.published import read_published
-from stylenat.presentation.scatter import PARAMETERS, draw_fid_scatter
-from stylenat.presentation.style import styled
-from tests.test_presentation import PUBLISHED_CSV, fid, floor, lite0, table
+from stylenat.report.measured import read_measured
+from stylenat.report.progress import draw_progress
+from stylenat.report.published import read_published
+from stylenat.report.scatter import PARAMETERS, draw_fid_scatter
+from stylenat.report.style import styled
+from tests.test_report import PUBLISHED_CSV, fid, floor, lite0, table
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +75,8 @@ def test_one_table_of_everything_about_the_last_snapshot(published):
     with pytest.raises(UserError, match="weights_sha256 is 'd1' in 1.json but '67' in 2.json"):
         other = lite0(**dinov2 | {"protocol": "p", "weights_sha256": "67"})
         table(lite0(), lite0(**dinov2), other, published=published, name="metrics")
-    with pytest.raises(UserError, match="0.json: extractor is 'dinov2'.* needs 'lite0'"):
-        table(lite0(**precision, extractor="dinov2"), published=published, name="metrics")
+    with pytest.raises(UserError, match="0.json: extractor is 'dinov2'.* the table fd_dinov2"):
+        table(lite0(extractor="dinov2"), published=published, name="fd_lite0")
 
 
 def test_held_out_reals_are_a_column_and_the_floor_says_what_it_compares(published):

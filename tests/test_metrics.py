@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 
 from stylenat.errors import UserError
-from stylenat.evaluation import neighbours
-from stylenat.evaluation.frechet import frechet_distance
-from stylenat.evaluation.infinity import extrapolate
-from stylenat.evaluation.kernel import kernel_distances, unbiased_mmd
-from stylenat.evaluation.manifold import Manifold, manifold_scores
-from stylenat.evaluation.metrics import METRICS, Measurement
-from stylenat.evaluation.moments import Moments, Statistics
-from stylenat.evaluation.neighbours import TrainingSet, nearest
-from stylenat.evaluation.score import inception_scores
-from stylenat.records import read_json
+from stylenat.io import read_json
+from stylenat.metrics import METRICS, neighbours
+from stylenat.metrics.base import Measurement
+from stylenat.metrics.copies import TrainingSet
+from stylenat.metrics.fid import frechet_distance
+from stylenat.metrics.fid_infinity import extrapolate
+from stylenat.metrics.inception_score import inception_scores
+from stylenat.metrics.kid import kernel_distances, unbiased_mmd
+from stylenat.metrics.moments import Moments, Statistics
+from stylenat.metrics.neighbours import nearest
+from stylenat.metrics.prdc import Manifold, manifold_scores
 from tests.project import run
 
 
@@ -233,7 +234,7 @@ def statistics(features, extractor, **fields):
 def measure(metric: str, extractor: str, **fields) -> dict[str, Measurement]:
     real = statistics(normal(0, 60), extractor)
     generated = statistics(normal(1, 80, shift=0.2), extractor, **fields)
-    return {one.metric: one for one in METRICS[metric](real)(generated)}
+    return {one.metric: one for one in METRICS[metric].measure(real)(generated)}
 
 
 def test_only_inceptions_frechet_distance_is_called_fid():
@@ -274,12 +275,12 @@ def test_the_benchmark_measures_every_metric_it_is_asked_for(tmp_path):
 def test_metrics_of_single_images_need_their_features():
     bare = Statistics(Moments.of(normal(0, 60)), {"extractor": "x", "dataset": {"name": "photos"}})
     full = statistics(normal(1, 60), "x")
-    METRICS["frechet"](bare)(bare)
+    METRICS["frechet"].measure(bare)(bare)
     for metric in METRICS.keys() - {"frechet", "frechet_infinity", "inception_score"}:
         with pytest.raises(UserError, match="photos hold no features.*--features"):
-            METRICS[metric](bare)
+            METRICS[metric].measure(bare)
     for metric in METRICS.keys() - {"frechet"}:
         with pytest.raises(UserError, match="photos hold no features.*--features"):
-            METRICS[metric](full)(bare)
+            METRICS[metric].measure(full)(bare)
     with pytest.raises(UserError, match="x has no class logits"):
-        METRICS["inception_score"](full)(full)
+        METRICS["inception_score"].measure(full)(full)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stylenat.errors import UserError
-from stylenat.evaluation.moments import Moments, Statistics
+from stylenat.metrics.moments import Moments, Statistics
 
 RECORD = {
     "kind": "generated",

@@ -15,10 +15,10 @@ from stylenat.errors import UserError
 from stylenat.models import load_generator
 from stylenat.models.latents import generate
 from stylenat.pictures import fit
-from stylenat.presentation.overview import STYLE, Training, training_of, write_overview
+from stylenat.report.overview import STYLE, Training, training_of, write_overview
 from stylenat.steps import compare
 from tests.test_figures import find
-from tests.test_presentation import experiment, fid, floor, published, table  # noqa: F401
+from tests.test_report import experiment, fid, floor, published, table  # noqa: F401
 from tests.test_sample import weights  # noqa: F401 (a fixture)
 
 DATA = {

@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 import torch
 
+from stylenat import interop
 from stylenat.errors import UserError
-from stylenat.models import Generator, foreign, load_generator, read_header, save_generator
+from stylenat.models import Generator, load_generator, read_header, save_generator
 from tests.tiny import experiment
 from tests.weights import fill, normal
 
@@ -52,4 +53,4 @@ def test_it_trains_and_survives_its_file(tmp_path):
 def test_the_reference_has_no_such_model(tmp_path):
     networks = {"g_ema": Generator(WITHOUT).state_dict()}
     with pytest.raises(UserError, match="no model without relative position bias"):
-        foreign.write_checkpoint(tmp_path / "x.pt", WITHOUT, networks, {})
+        interop.write_checkpoint(tmp_path / "x.pt", WITHOUT, networks, {})

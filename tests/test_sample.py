@@ -15,9 +15,9 @@ from stylenat.config import ModelConfig
 from stylenat.data.store import ImageStore
 from stylenat.errors import UserError
 from stylenat.images import to_uint8
+from stylenat.io import sha256
 from stylenat.models import Generator, load_generator, save_generator
 from stylenat.models.latents import generate, images_per_pass, latents, parse_seeds
-from stylenat.records import sha256
 from stylenat.steps import sample
 from tests.weights import fill
 
@@ -52,7 +52,7 @@ def weights(tmp_path_factory):
 
 
 def run(weights: Path, output: Path, seeds: str, **options) -> Path:
-    defaults = {"grid": None, "truncation": None, "batch_size": 64, "device": torch.device("cpu")}
+    defaults = {"truncation": None, "batch_size": 64, "device": torch.device("cpu")}
     sample.run(Namespace(weights=weights, output=output, seeds=seeds, **(defaults | options)))
     return output
 

@@ -10,9 +10,9 @@ import pytest
 
 from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
-from stylenat.presentation.rows import model_name
-from stylenat.presentation.speeds import throughput_table
-from tests.test_presentation import CPU, PUBLISHED_CSV, experiment, published, speed
+from stylenat.report.rows import model_name
+from stylenat.report.speeds import throughput_table
+from tests.test_report import CPU, PUBLISHED_CSV, experiment, published, speed
 
 __all__ = ["published"]  # a fixture
 

@@ -6,10 +6,10 @@ import torch
 
 from stylenat.data.store import ImageStore
 from stylenat.errors import UserError
-from stylenat.evaluation import features
-from stylenat.evaluation.moments import Moments, Statistics
-from stylenat.evaluation.subsets import choose
-from stylenat.records import sha256
+from stylenat.io import sha256
+from stylenat.metrics.extractors import features
+from stylenat.metrics.moments import Moments, Statistics
+from stylenat.metrics.subsets import choose
 from tests.colours import (
     HAIR,
     Colours,

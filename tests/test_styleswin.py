@@ -10,9 +10,11 @@ import yaml
 
 from stylenat.config import ModelConfig
 from stylenat.errors import ConfigError, UserError
-from stylenat.models import Generator, load_generator, read_header, save_generator, windows
-from stylenat.models.windows import WindowAttention, relative_position_index, window_attention
-from stylenat.records import write_json
+from stylenat.io import write_json
+from stylenat.models import Generator, load_generator, read_header, save_generator
+from stylenat.models.blocks import windows
+from stylenat.models.blocks.base import relative_position_index
+from stylenat.models.blocks.windows import WindowAttention, window_attention
 from stylenat.steps import convert
 from tests.test_convert import experiment
 from tests.weights import fill, normal

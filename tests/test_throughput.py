@@ -10,11 +10,11 @@ import yaml
 
 from stylenat.config import ModelConfig
 from stylenat.errors import UserError
-from stylenat.evaluation import timing
-from stylenat.evaluation.flops import mapping_flops, synthesis_flops
-from stylenat.evaluation.memory import peak_memory
+from stylenat.io import read_json, write_json
+from stylenat.metrics import timing
+from stylenat.metrics.flops import mapping_flops, synthesis_flops
+from stylenat.metrics.memory import peak_memory
 from stylenat.models import Generator, save_generator
-from stylenat.records import read_json, write_json
 from stylenat.steps import throughput
 from tests.tiny import experiment
 

@@ -1,4 +1,4 @@
-"""Training: schedules, augmentation, random numbers, health and exact continuation."""
+"""Training: schedules, augmentation, random numbers, skipped steps and exact continuation."""
 
 import math
 from dataclasses import replace
@@ -114,12 +114,12 @@ def test_reals_and_fakes_are_augmented_independently():
 
 
 def test_ranks_share_out_the_same_random_numbers():
-    whole = noise.latents(1, 7, Purpose.GENERATOR_Z, (8, 4), ALONE)
+    whole = noise.draw_z(1, 7, Purpose.GENERATOR_Z, (8, 4), ALONE)
     x = reals(1, 8)
     augmented = consistency_augment(1, 7, 8, ALONE)(x)
     for rank in range(4):
         world = World(rank, 4, CPU)
-        part = noise.latents(1, 7, Purpose.GENERATOR_Z, (8, 4), world)
+        part = noise.draw_z(1, 7, Purpose.GENERATOR_Z, (8, 4), world)
         assert torch.equal(part, whole[rank::4])
         share = consistency_augment(1, 7, 8, world)(x[rank::4])
         torch.testing.assert_close(share, augmented[rank::4])
@@ -155,7 +155,7 @@ def test_any_chain_of_pieces_equals_one_run(tmp_path):
     assert [key for key in expected if not torch.equal(found[key], expected[key])] == []
 
 
-# ------------------------------------------------------------------------------- health
+# --------------------------------------------------------------------------- skipped steps
 
 
 def test_a_step_without_finite_gradients_is_skipped():

@@ -166,7 +166,7 @@ def test_four_iterations(backend):
     networks = {
         "g": (trainer.generator, 5e-4),
         "d": (trainer.discriminator, 1e-4),
-        "g_ema": (trainer.average, 5e-6),
+        "g_ema": (trainer.generator_ema, 5e-6),
     }
     for name, (network, tolerance) in networks.items():
         tolerance *= slack(backend)

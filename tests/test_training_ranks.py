@@ -27,7 +27,7 @@ BATCH = 16
 def trained(world: World, passes: int = 1) -> dict[str, torch.Tensor]:
     """Every tensor after ten iterations in double precision."""
     trainer: Trainer = build_trainer(experiment(batch_size=BATCH), world, passes)
-    for network in (trainer.generator, trainer.discriminator, trainer.average):
+    for network in (trainer.generator, trainer.discriminator, trainer.generator_ema):
         network.double()
     advance(trainer, 10, torch.float64)
     return everything(trainer)
@@ -68,12 +68,14 @@ def test_several_passes_equal_one(alone, passes):
 
 
 def test_passes_are_as_few_as_the_limit_allows():
-    assert World(0, 2, CPU).passes(64, None) == 1
-    assert World(0, 2, CPU).passes(64, 32) == 1
-    assert World(0, 2, CPU).passes(64, 31) == 2
-    assert World(0, 2, CPU).passes(24, 11) == 3, "six images are not whole groups of four"
+    assert World(0, 2, CPU).accumulation_steps(64, None) == 1
+    assert World(0, 2, CPU).accumulation_steps(64, 32) == 1
+    assert World(0, 2, CPU).accumulation_steps(64, 31) == 2
+    assert World(0, 2, CPU).accumulation_steps(24, 11) == 3, (
+        "six images are not whole groups of four"
+    )
     with pytest.raises(UserError, match="--microbatch 3 is less than 4"):
-        World(0, 2, CPU).passes(64, 3)
+        World(0, 2, CPU).accumulation_steps(64, 3)
 
 
 @pytest.mark.parametrize("batch_size", [10, 8])

@@ -91,7 +91,7 @@ def follow(folder, settings=SETTINGS, step: int = 0) -> Trackers:
         recorder.add({"loss_d": 0.5, "loss_g": float("nan"), "skipped": 0}, tqdm(disable=True))
         recorder.flush()
     recorder.close()
-    trackers.samples(step + 2, trainer.average)
+    trackers.samples(step + 2, trainer.generator_ema)
     trackers.close()
     return trackers
 

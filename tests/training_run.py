@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from stylenat.data.writer import write_store
-from stylenat.records import write_json
+from stylenat.io import write_json
 from stylenat.training import noise
 from stylenat.training.augment import consistency_augment
 from stylenat.training.build import build_trainer
@@ -39,8 +39,8 @@ def advance(trainer: Trainer, until: int, dtype: torch.dtype = torch.float32) ->
         step = trainer.step
         trainer.iteration(
             reals(step, config.batch_size)[world.share].to(dtype),
-            noise.latents(config.seed, step, Purpose.DISCRIMINATOR_Z, shape, world).to(dtype),
-            noise.latents(config.seed, step, Purpose.GENERATOR_Z, shape, world).to(dtype),
+            noise.draw_z(config.seed, step, Purpose.DISCRIMINATOR_Z, shape, world).to(dtype),
+            noise.draw_z(config.seed, step, Purpose.GENERATOR_Z, shape, world).to(dtype),
             consistency_augment(config.seed, step, config.batch_size, world),
         )
 

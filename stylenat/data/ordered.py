@@ -26,8 +26,8 @@ def ordered_map(
 ) -> Iterator[Any]:
     """``map(function, items)`` over ``workers`` processes, results in the order of the items.
 
-    ``function`` is sent to each worker once, so it has to be picklable and must not live in the
-    program's main module, which workers do not import; 0 workers means this process. Items travel
+    ``function`` is sent to each worker once, so it has to be picklable and must not be defined in
+    the program's main module, which workers do not import; 0 workers means this process. Items travel
     in messages of ``chunk``, at most ``ahead`` messages per worker at a time, so memory does not
     grow with the number of items.
     """

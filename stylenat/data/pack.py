@@ -16,7 +16,7 @@ from stylenat.data.prepare import Unusable, prepare
 from stylenat.data.sources import Source
 from stylenat.data.writer import StoreWriter, partial_path
 from stylenat.errors import UserError
-from stylenat.records import read_json, write_json
+from stylenat.io import read_json, write_json
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def pack(
 ) -> dict[str, Any]:
     """Pack ``source`` into the data set ``output`` and return its metadata record.
 
-    The bytes of the file depend on source and settings alone, not on ``workers``, nor on kills and
+    The bytes of the file depend on source and settings alone, not on ``workers``, nor on interruptions and
     reruns in between: the same call goes on where the last one stopped. More than ``max_corrupt``
     unusable images are a :class:`UserError`. ``advance`` is told how many images are done.
     """
@@ -140,7 +140,7 @@ def _fingerprint(source: Source, settings: PackSettings) -> str:
 class _Progress:
     """The note beside a partial file: what it is made of, and which images were left out.
 
-    It is written before any later image, so it knows of every gap before the last stored image.
+    It is written before any later image, so it records every gap before the last stored image.
     """
 
     path: Path

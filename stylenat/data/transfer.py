@@ -19,7 +19,7 @@ from tqdm import tqdm
 from stylenat.data.prepare import Unusable, decode, pixel_md5
 from stylenat.errors import UserError
 from stylenat.fetch import download
-from stylenat.records import sha256
+from stylenat.io import sha256
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from stylenat.data import codec
 from stylenat.data.environment import open_readonly
 from stylenat.data.store import META_KEY, attributes_key, index_key, key_index
 from stylenat.errors import UserError
-from stylenat.records import sync_directory
+from stylenat.io import sync_directory
 
 _TRANSACTION = 32 << 20  # bytes of images held in memory, and lost by a kill
 _MAPPED = 128  # images read back before the file is mapped anew

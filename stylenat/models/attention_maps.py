@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stylenat.config import HeadGroup
-from stylenat.models.generator import Generator, HydraAttention
+from stylenat.blocks.hydra import HeadGroup
+from stylenat.models.blocks.hydra import HydraAttention
+from stylenat.models.generator import Generator
 from stylenat.neighbourhood import axis_windows
 
 

@@ -6,13 +6,15 @@ current checkpoints.
 """
 
 import math
+from pkgutil import resolve_name
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stylenat.config import HeadGroup, ModelConfig
-from stylenat.models.attention import hydra_attention
+from stylenat.blocks import BLOCKS
+from stylenat.config import ModelConfig
+from stylenat.models.blocks import AttentionLayer
 from stylenat.models.layers import (
     EqualLinear,
     PixelLinear,
@@ -22,7 +24,6 @@ from stylenat.models.layers import (
     prefers_pieces,
     scaled_leaky_relu,
 )
-from stylenat.models.windows import WindowAttention, relative_position_index
 
 START_SIDE = 4  # of the constant input
 
@@ -84,49 +85,6 @@ class AdaIN(nn.Module):
         for piece, target in pieces(x, y, channels=channels):
             torch.addcmul(beta, (piece - mean).mul_(scale), gamma, out=target)
         return y
-
-
-class FullAttention(nn.Module):
-    """Self-attention over all pixels of a level, always of the 4² one, with relative position
-    bias."""
-
-    def __init__(self, channels: int, heads: int, side: int):
-        super().__init__()
-        self.heads = heads
-        span = 2 * side - 1
-        self.rpb = nn.Parameter(torch.empty(heads, span, span))
-        # Checkpoints of the reference hold that of the 4² level, the only one they have.
-        index, held = relative_position_index(side), side == START_SIDE
-        self.register_buffer("relative_position_index", index, persistent=held)
-        self.qkv = PixelLinear(channels, 3 * channels)
-        self.proj = PixelLinear(channels, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        batch, height, width, _ = x.shape
-        qkv = self.qkv(x).view(batch, height * width, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        bias = self.rpb.flatten(1)[:, self.relative_position_index].to(qkv.dtype)
-        y = F.scaled_dot_product_attention(*qkv, attn_mask=bias[None])
-        return self.proj(y.transpose(1, 2).reshape(x.shape))
-
-
-class HydraAttention(nn.Module):
-    """Neighbourhood attention whose groups of heads see different neighbourhoods
-    (paper, section 3.2): kernel and dilation belong to the group, one bias table per head.
-    Without ``bias`` the tables are None."""
-
-    def __init__(self, channels: int, groups: tuple[HeadGroup, ...], bias: bool):
-        super().__init__()
-        self.groups = groups
-        self.qkv = PixelLinear(channels, 3 * channels)
-        tables = [
-            torch.empty(group.heads, 2 * group.kernel_size - 1, 2 * group.kernel_size - 1)
-            for group in groups
-        ]
-        self.rpb = nn.ParameterList(tables) if bias else (None,) * len(groups)
-        self.proj = PixelLinear(channels, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.proj(hydra_attention(self.qkv(x), self.rpb, self.groups))
 
 
 class MLP(nn.Module):
@@ -218,18 +176,10 @@ class Level(nn.Module):
         side = config.resolutions[level]
         channels = config.width(side)
 
-        def attention() -> nn.Module:
-            match config.block[level]:
-                case "full":
-                    return FullAttention(channels, config.heads(side), side)
-                case "windows":
-                    return WindowAttention(channels, config.heads(side), side, config.window(level))
-                case _:
-                    return HydraAttention(
-                        channels, config.groups(level), config.relative_position_bias
-                    )
-
-        self.blocks = nn.ModuleList(StyleBlock(channels, attention(), config) for _ in range(2))
+        attention: type[AttentionLayer] = resolve_name(BLOCKS[config.block[level]].layer)
+        self.blocks = nn.ModuleList(
+            StyleBlock(channels, attention.of(config, level), config) for _ in range(2)
+        )
         if side < config.image_size:
             self.upsample = LevelUpsample(channels, config.width(2 * side), 2 * side)
         else:
@@ -299,12 +249,9 @@ class Generator(nn.Module):
                     nn.init.zeros_(module.bias)
                 case LevelUpsample():
                     nn.init.constant_(module.alpha, position_scale)
-                case FullAttention():
-                    nn.init.trunc_normal_(module.rpb, std=weight_std)
-                case HydraAttention() | WindowAttention():
-                    for table in module.rpb:
-                        if table is not None:
-                            nn.init.trunc_normal_(table, std=weight_std)
+                case AttentionLayer():
+                    for table in module.bias_tables():
+                        nn.init.trunc_normal_(table, std=weight_std)
 
     def mapping(self, z: Tensor) -> Tensor:
         """z (B, style_dim) → w (B, style_dim)."""

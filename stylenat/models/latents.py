@@ -2,7 +2,7 @@
 
 A pass of the network always holds the same images: pass *p* those of seeds ``p n … p n + n − 1``,
 ``n`` fixed by the model. Matrix products round differently for another number of rows, so only
-images computed in the same company have the same bytes; those that nobody asked for are dropped.
+images computed in the same batch have the same bytes; those that were not asked for are dropped.
 """
 
 import re
@@ -62,9 +62,9 @@ def generate(
 
     def batches() -> Iterator[np.ndarray]:
         for number, members in groupby(seeds, lambda seed: seed // count):
-            company = range(number * count, (number + 1) * count)
-            pixels = _compute(generator, company, mean, truncation)
-            yield pixels[[seed - company.start for seed in members]]
+            batch = range(number * count, (number + 1) * count)
+            pixels = _compute(generator, batch, mean, truncation)
+            yield pixels[[seed - batch.start for seed in members]]
 
     for batch in _in_advance(batches(), max(1, ahead // count)):
         yield from batch

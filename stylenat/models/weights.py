@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from stylenat.config import ModelConfig
 from stylenat.errors import UserError
+from stylenat.io import atomic
 from stylenat.models.generator import Generator
-from stylenat.records import atomic
 
 
 def save_tensors(
@@ -31,8 +31,10 @@ def save_tensors(
 
 
 def save_generator(path: str | Path, generator: Generator, provenance: dict[str, Any]) -> None:
-    """Write weights, configuration and ``provenance`` (experiment, step, data set, …)."""
+    """Write weights, configuration, number of parameters and ``provenance`` (experiment, step, …)."""
     tensors = {key: value.contiguous() for key, value in generator.state_dict().items()}
+    count = sum(parameter.numel() for parameter in generator.parameters())
+    provenance = provenance | {"parameters": count}
     record = {"model": asdict(generator.config), "provenance": provenance}
     save_tensors(path, tensors, "stylenat", record)
 

@@ -22,8 +22,8 @@ from stylenat.models.attention_maps import (
     record_attention,
 )
 from stylenat.models.latents import styles
-from stylenat.presentation import style
-from stylenat.presentation.attention import GroupMaps, draw_mean_query, draw_neighbourhoods
+from stylenat.report import style
+from stylenat.report.attention import GroupMaps, draw_mean_query, draw_neighbourhoods
 
 REFERENCE_LEVELS = 16  # sides from which the reference draws its maps
 

@@ -10,8 +10,8 @@ from stylenat.data.store import ImageStore
 from stylenat.errors import UserError
 from stylenat.models import load_generator
 from stylenat.models.latents import generate
-from stylenat.presentation import style
-from stylenat.presentation.mosaic import draw_mosaic
+from stylenat.report import style
+from stylenat.report.mosaic import draw_mosaic
 
 ROWS, COLUMNS = 4, 8  # of the reals, and of the samples
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from stylenat import command, runtime
+from stylenat import command, interop, runtime
 from stylenat.config import ExperimentConfig
-from stylenat.models import foreign, load_generator, save_generator
-from stylenat.models.foreign.writing import CHANNEL_MAX
-from stylenat.records import read_json, sha256
+from stylenat.interop.writing import CHANNEL_MAX
+from stylenat.io import read_json, sha256
+from stylenat.models import load_generator, save_generator
 from stylenat.training import schedule
 from stylenat.training.build import build_trainer
 from stylenat.training.checkpoint import load_state, restore
@@ -33,9 +33,9 @@ def run(args: argparse.Namespace) -> None:
 
 def _from_reference(args: argparse.Namespace) -> None:
     experiment = ExperimentConfig.from_dict(read_json(args.experiment)) if args.experiment else None
-    checkpoint = foreign.read_checkpoint(args.checkpoint)
+    checkpoint = interop.read_checkpoint(args.checkpoint)
     model = experiment.model if experiment else None
-    generator = foreign.generator_from(checkpoint, args.network, model)
+    generator = interop.generator_from(checkpoint, args.network, model)
     step = checkpoint.step if args.step is None else args.step
     provenance = {
         "experiment": experiment.to_dict() if experiment else None,
@@ -63,7 +63,7 @@ def _to_reference(args: argparse.Namespace) -> None:
         networks = {
             "g": trainer.generator,
             "d": trainer.discriminator,
-            "g_ema": trainer.average,
+            "g_ema": trainer.generator_ema,
         }
         optimizers = _optimizers(trainer)
     else:
@@ -77,7 +77,7 @@ def _to_reference(args: argparse.Namespace) -> None:
             config.channel_max,
         )
     state_dicts = {name: network.state_dict() for name, network in networks.items()}
-    foreign.write_checkpoint(args.output, config, state_dicts, optimizers)
+    interop.write_checkpoint(args.output, config, state_dicts, optimizers)
     log.info("%s: %s", args.output, ", ".join((*networks, *optimizers)))
 
 

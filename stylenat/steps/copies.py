@@ -9,11 +9,11 @@ import numpy as np
 from stylenat import command
 from stylenat.data.store import ImageStore
 from stylenat.errors import UserError
+from stylenat.io import read_npz, sha256
 from stylenat.models import load_generator
 from stylenat.models.latents import generate
-from stylenat.presentation import style
-from stylenat.presentation.mosaic import draw_mosaic
-from stylenat.records import read_npz, sha256
+from stylenat.report import style
+from stylenat.report.mosaic import draw_mosaic
 
 ROWS = 8  # of the samples in the file those nearest to a training image
 
@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> None:
     seeds = arrays["seeds"][nearest].tolist()
     indices, distances = arrays["indices"][nearest], arrays["distances"][nearest]
     generator = load_generator(args.weights, args.device)
-    # `generate` wants seeds that share a pass beside each other.
+    # `generate` computes seeds of one pass together if they are neighbours.
     made = dict(zip(sorted(seeds), generate(generator, sorted(seeds)), strict=True))
     pictures = np.stack(
         [

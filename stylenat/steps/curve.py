@@ -4,9 +4,9 @@ import argparse
 from pathlib import Path
 
 from stylenat import command
-from stylenat.presentation import style
-from stylenat.presentation.curves import draw_training, read_training
-from stylenat.records import read_json
+from stylenat.io import read_json
+from stylenat.report import style
+from stylenat.report.curves import draw_training, read_training
 
 
 def run(args: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stylenat import command
 from stylenat.data.download import acquire
-from stylenat.records import write_json
+from stylenat.io import write_json
 
 
 def run(args: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stylenat import command
 from stylenat.config import ExperimentConfig
-from stylenat.records import write_json
+from stylenat.io import write_json
 
 
 def run(args: argparse.Namespace) -> None:

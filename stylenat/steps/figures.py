@@ -4,11 +4,11 @@ import argparse
 from pathlib import Path
 
 from stylenat import command
-from stylenat.presentation import style
-from stylenat.presentation.measured import read_measured
-from stylenat.presentation.progress import draw_progress
-from stylenat.presentation.published import read_published
-from stylenat.presentation.scatter import PARAMETERS, THROUGHPUT, draw_fid_scatter
+from stylenat.report import style
+from stylenat.report.measured import read_measured
+from stylenat.report.progress import draw_progress
+from stylenat.report.published import read_published
+from stylenat.report.scatter import PARAMETERS, THROUGHPUT, draw_fid_scatter
 
 
 def run(args: argparse.Namespace) -> None:

@@ -7,8 +7,8 @@ import torch
 
 from stylenat import command
 from stylenat.config import ExperimentConfig
+from stylenat.io import read_json
 from stylenat.models import save_generator
-from stylenat.records import read_json
 from stylenat.training.build import build_trainer
 from stylenat.training.checkpoint import provenance, save_state
 from stylenat.training.distributed import World
@@ -17,7 +17,7 @@ from stylenat.training.distributed import World
 def run(args: argparse.Namespace) -> None:
     experiment = ExperimentConfig.from_dict(read_json(args.experiment))
     trainer = build_trainer(experiment, World(0, 1, torch.device("cpu")))
-    save_generator(args.weights, trainer.average, provenance(trainer, experiment, None))
+    save_generator(args.weights, trainer.generator_ema, provenance(trainer, experiment, None))
     save_state(args.state, trainer, experiment, None)
 
 

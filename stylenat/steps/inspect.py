@@ -9,8 +9,8 @@ from PIL import Image
 
 from stylenat import command
 from stylenat.data.store import ImageStore
+from stylenat.io import atomic
 from stylenat.pictures import LEGIBLE, tile
-from stylenat.records import atomic
 
 
 def run(args: argparse.Namespace) -> None:

@@ -15,8 +15,8 @@ from stylenat import command
 from stylenat.models import Generator, load_generator
 from stylenat.models.latents import mean_style, render, styles
 from stylenat.pictures import fit, save_animation, tile
-from stylenat.presentation import style
-from stylenat.presentation.mosaic import draw_mosaic
+from stylenat.report import style
+from stylenat.report.mosaic import draw_mosaic
 
 PSI = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2)
 SWEPT = range(6)  # seeds of the truncation sweep

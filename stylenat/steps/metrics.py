@@ -11,22 +11,23 @@ from typing import Any
 import numpy as np
 
 from stylenat import command, runtime
-from stylenat.config import ExperimentConfig
+from stylenat.config import ExperimentConfig, ModelConfig
 from stylenat.errors import UserError
-from stylenat.evaluation.attributes import Shares, describe_missing, missing_values
-from stylenat.evaluation.metrics import METRICS, NEVER_HELD_OUT, Measurement
-from stylenat.evaluation.moments import COMPARABLE, Statistics, require_same
-from stylenat.evaluation.reals import held_out_name, require_held_out, require_reference
-from stylenat.evaluation.subsets import HALVES
+from stylenat.io import read_json, sha256, write_json
+from stylenat.metrics import METRICS
+from stylenat.metrics.attributes import describe_missing, missing_values
+from stylenat.metrics.base import Measurement, Shares
+from stylenat.metrics.moments import COMPARABLE, Statistics, require_same
+from stylenat.metrics.reals import held_out_name, require_held_out, require_reference
+from stylenat.metrics.subsets import HALVES
 from stylenat.models import Generator, read_header
-from stylenat.records import read_json, sha256, write_json
 
 Record = dict[str, Any]
 
 
 def run(args: argparse.Namespace) -> None:
     experiment = ExperimentConfig.from_dict(read_json(args.experiment))
-    features = args.metric != "frechet"
+    features = METRICS[args.metric].needs_features
     reference = Statistics.load(args.reference, features)
     require_reference(args.reference, reference.record, experiment)
     held_out = _held_out(args, reference)
@@ -61,7 +62,9 @@ def run(args: argparse.Namespace) -> None:
         "versions": runtime.versions(),
         "commit": runtime.commit(),
     }
-    measures = [METRICS[args.metric](real) for real in (reference, held_out) if real is not None]
+    measures = [
+        METRICS[args.metric].measure(real) for real in (reference, held_out) if real is not None
+    ]
     # By set, then by what it is compared with.
     results = [
         [measure(samples) for measure in measures]
@@ -91,10 +94,10 @@ def _held_out(args: argparse.Namespace, reference: Statistics) -> Statistics | N
             "--held-out is what a snapshot is compared with beside the reference; for a floor, "
             "give the held-out reals as --statistics."
         )
-    wanted = args.metric not in NEVER_HELD_OUT
-    held_out = Statistics.load(args.held_out, features=wanted and args.metric != "frechet")
+    metric = METRICS[args.metric]
+    held_out = Statistics.load(args.held_out, features=metric.held_out and metric.needs_features)
     require_held_out(args.held_out, held_out.record, reference.record)
-    return held_out if wanted else None
+    return held_out if metric.held_out else None
 
 
 def _described(path: Path, reference: Statistics) -> Record:
@@ -192,8 +195,13 @@ def _snapshot(args: argparse.Namespace, sets: list[Record]) -> Record:
         "images_seen": provenance["images_seen"],
         "generator_sha256": digest,
         "checkpoint": provenance.get("checkpoint"),
-        "parameters": sum(parameter.numel() for parameter in Generator(config).parameters()),
+        "parameters": provenance.get("parameters") or _parameters(config),
     }
+
+
+def _parameters(config: ModelConfig) -> int:
+    """For weights of before their header said it."""
+    return sum(parameter.numel() for parameter in Generator(config).parameters())
 
 
 def _floor(args: argparse.Namespace, sets: list[Record], reference: Record) -> Record:

@@ -13,11 +13,12 @@ import numpy as np
 from stylenat import command, runtime
 from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
-from stylenat.evaluation.moments import COMPARABLE, Statistics, require_same
-from stylenat.evaluation.neighbours import COPY_QUANTILE, TrainingSet, nearest
-from stylenat.evaluation.reals import require_reference
+from stylenat.io import read_json, write_npz
+from stylenat.metrics.copies import COPY_QUANTILE, TrainingSet
+from stylenat.metrics.moments import COMPARABLE, Statistics, require_same
+from stylenat.metrics.neighbours import nearest
+from stylenat.metrics.reals import require_reference
 from stylenat.models.latents import parse_seeds
-from stylenat.records import read_json, write_npz
 
 SHOWN = 16  # samples whose neighbours a figure can show …
 NEIGHBOURS = 5  # … and so many for each

@@ -8,9 +8,9 @@ import pandas as pd
 from stylenat import command
 from stylenat.config import ExperimentConfig
 from stylenat.data.store import ImageStore
-from stylenat.presentation.curves import read_training
-from stylenat.presentation.overview import training_of, write_overview
-from stylenat.records import read_json
+from stylenat.io import read_json
+from stylenat.report.curves import read_training
+from stylenat.report.overview import training_of, write_overview
 
 
 def run(args: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ from stylenat import command
 from stylenat.data.pack import PackSettings, pack
 from stylenat.data.prepare import FILTERS
 from stylenat.data.sources import open_source
-from stylenat.records import read_json
+from stylenat.io import read_json
 
 
 def run(args: argparse.Namespace) -> None:

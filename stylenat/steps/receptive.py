@@ -5,9 +5,9 @@ from pathlib import Path
 
 from stylenat import command
 from stylenat.config import ExperimentConfig
-from stylenat.presentation import style
-from stylenat.presentation.receptive import draw_receptive_fields
-from stylenat.records import read_json
+from stylenat.io import read_json
+from stylenat.report import style
+from stylenat.report.receptive import draw_receptive_fields
 
 
 def run(args: argparse.Namespace) -> None:

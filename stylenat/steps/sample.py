@@ -17,10 +17,9 @@ from PIL import Image
 
 from stylenat import command, runtime
 from stylenat.data.writer import write_store
+from stylenat.io import atomic, sha256
 from stylenat.models import load_generator, read_header
 from stylenat.models.latents import MEAN_SEEDS, generate, parse_seeds
-from stylenat.pictures import save_grid
-from stylenat.records import atomic, sha256
 
 
 def run(args: argparse.Namespace) -> None:
@@ -32,10 +31,6 @@ def run(args: argparse.Namespace) -> None:
         desc="sampling",
         unit="img",
     )
-    if args.grid:
-        # A grid holds every picture in memory, as do the few seeds anybody wants to see in one.
-        pictures = list(pictures)
-        save_grid(args.grid, np.stack(pictures), args.seeds, args.truncation)
     if args.output.suffix == ".lmdb":
         write_store(args.output, pictures, _metadata(args))
     else:
@@ -88,7 +83,6 @@ def main() -> None:
     options.add_argument("--weights", type=Path, required=True, help="generator (safetensors)")
     options.add_argument("--seeds", required=True, help="such as 0,3,10-20")
     options.add_argument("--output", type=Path, required=True, help="X.lmdb, or a directory")
-    options.add_argument("--grid", type=Path, help="also all of them side by side, in this PNG")
     options.add_argument(
         "--truncation",
         type=float,

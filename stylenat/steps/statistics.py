@@ -10,10 +10,11 @@ import numpy as np
 from stylenat import command, runtime
 from stylenat.data.store import ImageStore
 from stylenat.errors import UserError
-from stylenat.evaluation.attributes import encode
-from stylenat.evaluation.features import NETWORKS, Extractor, extractor, features
-from stylenat.evaluation.moments import Moments, Statistics
-from stylenat.evaluation.subsets import choose
+from stylenat.metrics.attributes import encode
+from stylenat.metrics.extractors import NETWORKS
+from stylenat.metrics.extractors.features import Extractor, extractor, features
+from stylenat.metrics.moments import Moments, Statistics
+from stylenat.metrics.subsets import choose
 
 SUBSET_SEED = 0  # part of a protocol's meaning, so not an option
 

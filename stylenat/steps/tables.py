@@ -5,11 +5,11 @@ from pathlib import Path
 
 from stylenat import command
 from stylenat.config import ExperimentConfig
-from stylenat.presentation.page import write_page
-from stylenat.presentation.published import read_published
-from stylenat.presentation.speeds import throughput_table
-from stylenat.presentation.tables import METRIC_TABLES, metric_table
-from stylenat.records import atomic, read_json
+from stylenat.io import atomic, read_json
+from stylenat.report.page import write_page
+from stylenat.report.published import read_published
+from stylenat.report.speeds import throughput_table
+from stylenat.report.tables import metric_table
 
 
 def run(args: argparse.Namespace) -> None:
@@ -34,7 +34,12 @@ def run(args: argparse.Namespace) -> None:
 
 def main() -> None:
     options = command.parser(__doc__)
-    options.add_argument("--table", choices=[*METRIC_TABLES, "throughput"], required=True)
+    options.add_argument(
+        "--table",
+        required=True,
+        help="fid, fd_lite0, …: a Fréchet distance at every snapshot; metrics: everything about the "
+        "last one; or throughput",
+    )
     options.add_argument(
         "--experiment",
         type=Path,

@@ -14,9 +14,9 @@ import torch
 from stylenat import command
 from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
-from stylenat.evaluation.timing import DTYPES, EXECUTIONS, sweep
+from stylenat.io import read_json, sha256, write_json
+from stylenat.metrics.timing import DTYPES, EXECUTIONS, sweep
 from stylenat.models import Generator, load_generator, read_header
-from stylenat.records import read_json, sha256, write_json
 
 SECONDS = {"cpu": 5.0, "cuda": 600.0}
 

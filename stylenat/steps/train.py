@@ -21,15 +21,15 @@ from stylenat.data.loader import Loader, mirror
 from stylenat.data.sampler import batch_indices, flips
 from stylenat.data.store import ImageStore
 from stylenat.errors import UserError
+from stylenat.io import read_json
 from stylenat.models import save_generator
-from stylenat.records import read_json
 from stylenat.training import distributed
 from stylenat.training.build import build_trainer
 from stylenat.training.checkpoint import provenance
 from stylenat.training.distributed import World
 from stylenat.training.interruption import EXIT_CODE, Interruption
+from stylenat.training.loop import Interrupted, TrainingLoop
 from stylenat.training.rolling import RollingStates
-from stylenat.training.segment import Interrupted, Segment
 from stylenat.training.tracking import Trackers
 
 IDENTITY = ("name", "count", "resolution", "filter", "content_sha256")
@@ -73,9 +73,11 @@ def run(args: argparse.Namespace) -> None:
     trackers = Trackers(args.tracking, args.records.parent, experiment)
     world = distributed.start(args.device)
     try:
-        passes = world.passes(experiment.training.batch_size, args.microbatch)
-        trainer = build_trainer(experiment, world, passes)
-        segment = Segment(
+        accumulation_steps = world.accumulation_steps(
+            experiment.training.batch_size, args.microbatch
+        )
+        trainer = build_trainer(experiment, world, accumulation_steps)
+        loop = TrainingLoop(
             trainer,
             RollingStates(args.resume, args.state, experiment, data),
             args.until,
@@ -85,16 +87,18 @@ def run(args: argparse.Namespace) -> None:
             args.save_every * 60,
             args.run_iterations,
         )
-        segment.resume()
+        loop.resume()
         if world.is_main:
             trackers.start(trainer.step)
         with command.progress(
             total=args.until, initial=trainer.step, desc=experiment.name, unit="it"
         ) as bar:
-            segment.run(args.records, bar)
+            loop.run(args.records, bar)
         if world.is_main:
-            save_generator(args.weights, trainer.average, provenance(trainer, experiment, data))
-            trackers.samples(trainer.step, trainer.average)
+            save_generator(
+                args.weights, trainer.generator_ema, provenance(trainer, experiment, data)
+            )
+            trackers.samples(trainer.step, trainer.generator_ema)
     except Interrupted as reason:
         if world.is_main:
             command.log.warning("%s", reason)
@@ -118,7 +122,7 @@ def main() -> None:
     options.add_argument(
         "--microbatch",
         type=int,
-        help="most images that a rank computes at once; more passes, the same result",
+        help="most images that a rank computes at once: gradients are accumulated, with the same result",
     )
     options.add_argument(
         "--save-every", type=float, default=10, help="minutes between two saved states"

@@ -9,7 +9,7 @@ from pathlib import Path
 from stylenat import command
 from stylenat.errors import UserError
 from stylenat.fetch import download
-from stylenat.records import atomic, sha256
+from stylenat.io import atomic, sha256
 
 SOURCES = ({"url", "sha256"}, {"package", "path", "sha256"}, {"path", "sha256"})
 

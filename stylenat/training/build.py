@@ -8,11 +8,15 @@ from stylenat.training.distributed import World
 from stylenat.training.trainer import Trainer
 
 
-def build_trainer(experiment: ExperimentConfig, world: World, passes: int = 1) -> Trainer:
+def build_trainer(
+    experiment: ExperimentConfig, world: World, accumulation_steps: int = 1
+) -> Trainer:
     """Networks initialised on the CPU, so that a seed gives the same weights on every device."""
     torch.manual_seed(experiment.training.seed)
     generator = Generator(experiment.model)
     training = experiment.training
     generator.initialise(training.weight_std, training.rgb_gain, training.position_scale)
     discriminator = Discriminator(experiment.discriminator).to(world.device)
-    return Trainer(generator.to(world.device), discriminator, experiment.training, world, passes)
+    return Trainer(
+        generator.to(world.device), discriminator, experiment.training, world, accumulation_steps
+    )

@@ -21,7 +21,12 @@ from stylenat.errors import UserError
 from stylenat.models.weights import save_tensors
 from stylenat.training.trainer import Trainer
 
-NETWORKS = ("generator", "discriminator", "average")
+# By the names that their tensors have in the file: the trainer's attributes.
+NETWORKS = {
+    "generator": "generator",
+    "discriminator": "discriminator",
+    "average": "generator_ema",
+}
 OPTIMIZERS = ("generator", "discriminator")
 
 
@@ -111,8 +116,8 @@ def require_same(state: State, experiment: ExperimentConfig, data: dict[str, Any
 
 def restore(trainer: Trainer, state: State) -> None:
     """Put a state into a trainer of the same experiment (see :func:`require_same`)."""
-    for name in NETWORKS:
-        network: nn.Module = getattr(trainer, name)
+    for name, attribute in NETWORKS.items():
+        network: nn.Module = getattr(trainer, attribute)
         prefix = f"{name}."
         network.load_state_dict(
             {k.removeprefix(prefix): v for k, v in state.tensors.items() if k.startswith(prefix)}
@@ -153,8 +158,8 @@ def _read(path: str | Path, with_tensors: bool) -> tuple[dict[str, Any], dict[st
 
 def _tensors(trainer: Trainer) -> dict[str, Tensor]:
     tensors = {}
-    for name in NETWORKS:
-        for key, value in getattr(trainer, name).state_dict().items():
+    for name, attribute in NETWORKS.items():
+        for key, value in getattr(trainer, attribute).state_dict().items():
             tensors[f"{name}.{key}"] = value
     for name in OPTIMIZERS:
         optimizer = getattr(trainer, f"{name}_optimizer")

@@ -59,7 +59,7 @@ class World:
         while self.highest(not done()):
             time.sleep(POLL_SECONDS)
 
-    def average_(self, tensors: Iterable[Tensor]) -> None:
+    def all_reduce_mean_(self, tensors: Iterable[Tensor]) -> None:
         """Replace every tensor by its mean over the ranks, in place, in one message.
 
         Gradients are averaged here, once per optimiser step, rather than by
@@ -89,10 +89,10 @@ class World:
             )
         return share
 
-    def passes(self, batch_size: int, most: int | None) -> int:
-        """Passes over our share of the batch, the fewest of which none holds over ``most`` images.
+    def accumulation_steps(self, batch_size: int, most: int | None) -> int:
+        """In how many parts our share of the batch is computed, so that none has over ``most`` images.
 
-        Like shares, passes hold whole minibatch-stddev groups. A limit below one is a UserError.
+        Like shares, parts hold whole minibatch-stddev groups. A limit below one is a UserError.
         """
         share, group = self.check_batch(batch_size), stddev_group(batch_size)
         if most is None:

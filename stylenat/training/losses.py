@@ -1,4 +1,4 @@
-"""The losses of StyleNAT's training (paper, section 4; SPEC §3), as functions of tensors."""
+"""The losses of StyleNAT's training (paper, section 4), as functions of tensors."""
 
 import torch
 import torch.nn.functional as F

@@ -27,7 +27,7 @@ def stream(seed: int, step: int, purpose: Purpose) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[seed, purpose], counter=[0, 0, 0, step]))
 
 
-def latents(
+def draw_z(
     seed: int, step: int, purpose: Purpose, shape: tuple[int, int], world: World
 ) -> torch.Tensor:
     """This rank's share of z ~ N(0, 1) of the total ``shape`` (batch, style_dim), float32."""

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from stylenat import runtime
 from stylenat.errors import UserError
-from stylenat.records import atomic
+from stylenat.io import atomic
 from stylenat.training.tracking import Trackers
 from stylenat.training.trainer import Record, Trainer
 
@@ -113,7 +113,7 @@ def _summary(line: dict[str, float]) -> str:
 
 
 def _records_until(path: Path, step: int) -> list[dict[str, Any]]:
-    """Whole lines up to ``step``: a kill may have cut the last, or come after the state's save."""
+    """Whole lines up to ``step``: if the process was killed, the last may be cut, or later than the saved state."""
     lines = []
     if path.exists():
         for text in path.read_text().splitlines():

@@ -1,4 +1,4 @@
-"""The files of a segment that the workflow does not know of, and so never deletes.
+"""The files of a segment that are not outputs of its job, so that the workflow never deletes them.
 
 It deletes a job's declared outputs when the job fails. What training has reached is therefore
 kept beside them: the two newest states, and the records so far. They stay until the next segment
@@ -15,7 +15,7 @@ from typing import Any
 from stylenat import runtime
 from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
-from stylenat.records import atomic
+from stylenat.io import atomic
 from stylenat.training.checkpoint import (
     State,
     capture,

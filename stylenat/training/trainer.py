@@ -1,6 +1,6 @@
 """One iteration of StyleNAT's training: discriminator, R1, generator, running average.
 
-The order of operations is the reference's (SPEC §3), down to the number and order of the
+The order of operations is the reference's, including the number and order of the
 discriminator's forwards, because each one advances its spectral norms by a power iteration.
 """
 
@@ -25,9 +25,10 @@ Record = dict[str, Tensor | float]  # scalars by name
 class Trainer:
     """Networks, optimisers and running average of one run, advanced an iteration at a time.
 
-    ``average`` is the exponential moving average of the generator, what is sampled and evaluated.
-    ``step`` counts finished iterations; learning rates are a function of it. ``passes`` is the
-    number of parts in which this rank computes its share of the batch, where memory is short.
+    ``generator_ema`` is the exponential moving average of the generator, what is sampled and
+    evaluated. ``step`` counts finished iterations; learning rates are a function of it. With
+    ``accumulation_steps`` this rank computes its share of the batch in so many parts, where memory
+    is short.
     """
 
     def __init__(
@@ -36,14 +37,14 @@ class Trainer:
         discriminator: Discriminator,
         config: TrainingConfig,
         world: World | None = None,
-        passes: int = 1,
+        accumulation_steps: int = 1,
     ):
         self.config = config
         self.world = world or World(0, 1, next(generator.parameters()).device)
-        self.passes = passes
+        self.accumulation_steps = accumulation_steps
         self.generator = generator.train()
         self.discriminator = discriminator.train()
-        self.average = copy.deepcopy(generator).eval().requires_grad_(False)
+        self.generator_ema = copy.deepcopy(generator).eval().requires_grad_(False)
         self.step = 0
         self.skipped = 0  # optimiser steps dropped in the iteration under way
         correction = schedule.lazy_correction(config)
@@ -72,7 +73,7 @@ class Trainer:
             "lr_g": self.generator_lr * factor,
         }
         self.skipped = 0
-        # Freezing the other network spares the gradients nobody uses.
+        # Gradients of the other network would not be used.
         self.generator.requires_grad_(False)
         self.discriminator.requires_grad_(True)
         record |= self._discriminator_step(reals, z_d, augment)
@@ -81,7 +82,7 @@ class Trainer:
         self.discriminator.requires_grad_(False)
         self.generator.requires_grad_(True)
         record |= self._generator_step(z_g)
-        self._update_average()
+        self._update_ema()
         self.step += 1
         return record | {"skipped": self.skipped}
 
@@ -102,7 +103,7 @@ class Trainer:
                 bcr = bcr + F.mse_loss(discriminator(augmented_reals[part]), real)
                 loss = loss + config.bcr_weight * bcr
                 means["bcr"] = bcr
-            (loss / self.passes).backward()
+            (loss / self.accumulation_steps).backward()
             self._sum(sums, means)
         return self._update(discriminator, sums, "grad_norm_d", config.gradient_clip)
 
@@ -111,7 +112,9 @@ class Trainer:
         sums = defaultdict(float)
         for part in self._parts():
             penalty = r1_penalty(self.discriminator, reals[part])
-            (config.r1_gamma / 2 * config.r1_interval * penalty / self.passes).backward()
+            (
+                config.r1_gamma / 2 * config.r1_interval * penalty / self.accumulation_steps
+            ).backward()
             self._sum(sums, {"r1": penalty})
         for parameter in self.discriminator.parameters():
             if parameter.grad is None:  # Adam must take the step with every parameter
@@ -122,14 +125,14 @@ class Trainer:
         sums = defaultdict(float)
         for part in self._parts():
             loss = generator_loss(self.discriminator(self.generator(z[part])))
-            (loss / self.passes).backward()
+            (loss / self.accumulation_steps).backward()
             self._sum(sums, {"loss_g": loss})
         return self._update(self.generator, sums, "grad_norm_g")
 
     def _parts(self) -> Iterator[slice]:
-        """Our share in :attr:`passes` parts, whose gradients add up to those of the whole.
+        """Our share in :attr:`accumulation_steps` parts, whose gradients add up to those of the whole.
 
-        Part m holds every ``passes``-th sample, so that the minibatch-stddev groups are the same
+        Part m holds every ``accumulation_steps``-th sample, so that the minibatch-stddev groups are the same
         sets. A power iteration belongs to a forward of the batch, not of a part, so each part
         finds the spectral norms as the first one did.
         """
@@ -139,14 +142,14 @@ class Trainer:
             if name.endswith(("weight_u", "weight_v"))
         ]
         before = [vector.clone() for vector in vectors]
-        for number in range(self.passes):
+        for number in range(self.accumulation_steps):
             torch._foreach_copy_(vectors, before)
-            yield slice(number, None, self.passes)
+            yield slice(number, None, self.accumulation_steps)
 
     def _sum(self, sums: dict[str, Tensor], means: dict[str, Tensor]) -> None:
         """Add one part's means to those of the share."""
         for name, value in means.items():
-            sums[name] = sums[name] + value.detach() / self.passes
+            sums[name] = sums[name] + value.detach() / self.accumulation_steps
 
     def _update(
         self,
@@ -159,11 +162,11 @@ class Trainer:
 
         Returns the record with the gradients' norm. If it or a scalar of the record is not
         finite, the gradients are dropped and the step is counted in ``self.skipped``: the ranks
-        agree without talking, because they see the same averages.
+        reach the same decision, because they have the same averages.
         """
         parameters = list(network.parameters())
         gradients = [parameter.grad for parameter in parameters]
-        self.world.average_([*gradients, *record.values()])
+        self.world.all_reduce_mean_([*gradients, *record.values()])
         norm = nn.utils.get_total_norm(gradients)
         optimizer = self.optimizers[network]
         if torch.isfinite(torch.stack([norm, *record.values()])).all():
@@ -176,9 +179,9 @@ class Trainer:
         return {**record, norm_name: norm}
 
     @torch.no_grad()
-    def _update_average(self) -> None:
+    def _update_ema(self) -> None:
         torch._foreach_lerp_(
-            list(self.average.parameters()),
+            list(self.generator_ema.parameters()),
             list(self.generator.parameters()),
             1 - schedule.ema_decay(self.config),
         )

@@ -6,15 +6,23 @@ import sys
 from pathlib import Path
 
 # Steps come from this checkout and run with this interpreter, activated or not.
-sys.path.insert(0, workflow.basedir)
-os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]))
+sys.path.insert(0, str(ROOT))
+os.environ.update(
+    PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]),
+    PYTHONPATH=os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+)
 
 # Threads that wait for each other by spinning bring a busy machine to a standstill; these sleep.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+from stylenat.blocks import BLOCKS
 from stylenat.errors import UserError
-from stylenat.experiments import resolve
-from stylenat.records import sha256
+from stylenat.experiments import refuse_duplicate_keys, resolve
+from stylenat.io import sha256
+from stylenat.metrics import METRICS
+
+# The literature's numbers.
+PUBLISHED = str(ROOT / "config/published.csv")
 
 
 def refuse(message):
@@ -23,9 +31,16 @@ def refuse(message):
 
 
 try:
-    EXPERIMENTS = resolve(config, Path(workflow.basedir) / "workflow/schemas")
+    for path in workflow.configfiles:
+        refuse_duplicate_keys(path)
+    EXPERIMENTS = resolve(config)
 except UserError as error:
     refuse(error)
+
+
+for name, it in config["protocols"].items():
+    if it["metric"] not in METRICS:
+        refuse(f"protocols.{name}.metric: {it['metric']!r} is not one of {', '.join(METRICS)}")
 
 
 # A data set's held-out images are a data set of their own.
@@ -63,12 +78,13 @@ def protocols_of(experiment):
     return protocols_at(experiment, EXPERIMENTS[experiment].snapshots[-1])
 
 
+def metric(protocol):
+    return METRICS[config["protocols"][protocol]["metric"]]
+
+
 def protocol_table(protocol):
     """Fréchet distances have a table of all snapshots for each feature network."""
-    it = config["protocols"][protocol]
-    if it["metric"] != "frechet":
-        return "metrics"
-    return "fid" if it["extractor"] == "inception" else f"fd_{it['extractor']}"
+    return metric(protocol).table(config["protocols"][protocol]["extractor"])
 
 
 def table_names(names):
@@ -102,7 +118,10 @@ def pictures(names):
         if it.curated:
             wanted.append(f"results/{name}/grids/curated.png")
         # Where the attention maps begin.
-        if any(k == "hydra" and s >= 16 for k, s in zip(model.block, model.resolutions)):
+        if any(
+            BLOCKS[block].has_neighbourhoods and side >= 16
+            for block, side in zip(model.block, model.resolutions)
+        ):
             wanted.append(f"results/{name}/attention/neighbourhoods.png")
     return wanted + copies(names)
 
@@ -156,8 +175,10 @@ def first_weights(wildcards):
 
 def statistics_kind(protocols, **same):
     """`features` if one of these protocols on the same images needs more than their moments."""
-    used = [config["protocols"][protocol] for protocol in protocols]
-    needed = any(it["metric"] != "frechet" and same.items() <= it.items() for it in used)
+    needed = any(
+        metric(protocol).needs_features and same.items() <= config["protocols"][protocol].items()
+        for protocol in protocols
+    )
     return "features" if needed else "statistics"
 
 
@@ -239,7 +260,7 @@ def copies(names):
         f"results/{name}/copies/{EXPERIMENTS[name].snapshots[-1]}.{protocol}.png"
         for name in names
         for protocol in protocols_of(name)
-        if config["protocols"][protocol]["metric"] == "copies"
+        if metric(protocol).shows_nearest
     ]
 
 
@@ -313,7 +334,7 @@ def curated_seeds(wildcards):
 
 
 def published_content(wildcards):
-    return sha256("config/published.csv")
+    return sha256(PUBLISHED)
 
 
 def throughput_batch_sizes(wildcards):

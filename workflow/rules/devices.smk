@@ -1,4 +1,4 @@
-# Where and in how many processes a job runs: functions that look at the profile's resources.
+# Where and in how many processes a job runs: functions of the profile's resources.
 #
 # Where a job runs must not be a reason to run it again. Snakemake leaves a parameter out of that
 # comparison when its function takes `resources`, whether or not it looks at them.

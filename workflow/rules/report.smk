@@ -229,7 +229,7 @@ rule tables:
     input:
         records=table_records,
         experiment="results/{experiment}/experiment.json",
-        published=ancient("config/published.csv"),
+        published=ancient(PUBLISHED),
     output:
         csv="results/{experiment}_{table}.csv",
         html=report(
@@ -258,7 +258,7 @@ use rule tables as tables_side_by_side with:
     input:
         records="results/comparison/throughput.json",
         experiment=compared_experiments(),
-        published=ancient("config/published.csv"),
+        published=ancient(PUBLISHED),
     output:
         csv="results/comparison_throughput.csv",
         html="results/comparison_throughput.html",
@@ -272,7 +272,7 @@ use rule tables as tables_side_by_side with:
 rule figures:
     input:
         tables=tables(config["run"]),
-        published="config/published.csv",
+        published=PUBLISHED,
     output:
         fid_vs_params=report(
             "results/figures/fid_vs_params.svg",

@@ -1,6 +1,10 @@
-"""Where images come from: one class per kind of source, chosen by ``kind`` in the configuration."""
+"""Where images come from: one class per kind of source, chosen by ``kind`` in the configuration.
 
-from collections.abc import Sequence
+A new kind is a file with its class and a line in :data:`SOURCES`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,39 +17,50 @@ from stylenat.data.sources.parquet import Parquet
 from stylenat.data.sources.samples import Galaxies, Photos
 from stylenat.errors import UserError
 
-__all__ = ["Source", "open_source"]
+__all__ = ["SOURCES", "Source", "open_source"]
+
+Entry = dict[str, Any]  # of ``sources`` in the configuration
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a source may need beside its entry."""
+
+    resolution: int  # the images will be packed at; it selects among stored sizes
+    directory: Path | None  # where downloads lie …
+    files: Sequence[dict[str, Any]]  # … and their records
+    licence: str
+
+
+SOURCES: dict[str, Callable[[Entry, Context], Source]] = {
+    "avatars": lambda entry, at: Avatars(
+        entry["style"], entry["count"], entry["first_seed"], entry["backgrounds"], at.resolution
+    ),
+    "galaxies": lambda entry, at: Galaxies(),
+    "photos": lambda entry, at: Photos(at.resolution),
+    "folder": lambda entry, at: Folder(entry["path"], at.licence),
+    "zip": lambda entry, at: Zip(entry["path"], at.licence),
+    "lmdb": lambda entry, at: Lmdb(entry["path"], at.resolution, at.licence),
+    "parquet": lambda entry, at: Parquet(entry["path"], at.licence),
+    "urls": lambda entry, at: open_downloaded(at.directory, at.files, at.resolution, at.licence),
+    "ffhq": lambda entry, at: Ffhq(Path(entry.get("path", at.directory)), at.files),
+}
 
 
 def open_source(
-    entry: dict[str, Any],
+    entry: Entry,
     resolution: int,
     directory: Path | None = None,
     files: Sequence[dict[str, Any]] = (),
 ) -> Source:
     """The source that one entry of ``sources`` describes; a :class:`UserError` if it is not there.
 
-    ``resolution`` is the side the images will be packed at; it selects among stored sizes.
-    ``files`` are the records of what was downloaded into ``directory``, for kinds that need it.
+    ``resolution`` is the side the images will be packed at; ``files`` are the records of what was
+    downloaded into ``directory``, for kinds that need it.
     """
-    kind, licence = entry["kind"], entry.get("licence", "not stated")
-    match kind:
-        case "avatars":
-            settings = (entry[key] for key in ("style", "count", "first_seed", "backgrounds"))
-            return Avatars(*settings, resolution)
-        case "galaxies":
-            return Galaxies()
-        case "photos":
-            return Photos(resolution)
-        case "folder":
-            return Folder(entry["path"], licence)
-        case "zip":
-            return Zip(entry["path"], licence)
-        case "lmdb":
-            return Lmdb(entry["path"], resolution, licence)
-        case "parquet":
-            return Parquet(entry["path"], licence)
-        case "urls":
-            return open_downloaded(directory, files, resolution, licence)
-        case "ffhq":
-            return Ffhq(Path(entry.get("path", directory)), files)
-    raise UserError(f"unknown kind of source {kind!r}")
+    if entry["kind"] not in SOURCES:
+        raise UserError(
+            f"unknown kind of source {entry['kind']!r}; there are {', '.join(SOURCES)}."
+        )
+    licence = entry.get("licence", "not stated")
+    return SOURCES[entry["kind"]](entry, Context(resolution, directory, files, licence))

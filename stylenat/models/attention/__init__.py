@@ -10,7 +10,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from stylenat.config import HeadGroup
+from stylenat.blocks.hydra import HeadGroup
 
 # Each is a module with `attend(q, k, v, rpb, kernel_size, dilation, scale)`, which gets checked
 # arguments; with `limitation(q, biased)` if it cannot serve all of them; and with `attend_groups`
@@ -159,7 +159,7 @@ def hydra_attention(
         module.attend(*part, rpb, group.kernel_size, group.dilation, scale)
         for part, rpb, group in zip(parts, rpbs, groups, strict=True)
     ]
-    # Backends put the heads of a pixel together, as the linear layer wants them.
+    # Backends put the heads of a pixel together, as the linear layer needs them.
     return torch.cat([out.permute(0, 2, 3, 1, 4) for out in outputs], 3).flatten(3)
 
 

@@ -247,7 +247,7 @@ def _tile_shape(kind: Kind) -> tuple[int, int]:
 
 
 def _empty_like(x: Tensor) -> Tensor:
-    """Of the same shape, with heads and channels of a pixel together: as linear layers want it."""
+    """Of the same shape, with heads and channels of a pixel together: as linear layers need it."""
     *parts, batch, heads, height, width, channels = x.shape
     pixels = x.new_empty(batch, height, width, *parts, heads, channels)
     return pixels.movedim((0, 1, 2), (-5, -3, -2))

@@ -211,7 +211,7 @@ def _queries_keys_values(inputs: list[Tensor]) -> tuple[Tensor, ...]:
 
 
 def _pixel_by_pixel(x: Tensor) -> Tensor:
-    """With heads and channels of a pixel together, as linear layers want it."""
+    """With heads and channels of a pixel together, as linear layers need it."""
     return x.permute(0, 2, 3, 1, 4).contiguous().permute(0, 3, 1, 2, 4)
 
 

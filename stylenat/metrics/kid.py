@@ -1,0 +1,77 @@
+"""Kernel distance (KID, Bińkowski et al. 2018): squared maximum mean discrepancy."""
+
+import numpy as np
+
+from stylenat.errors import UserError
+from stylenat.metrics.base import Measure, Measurement, Metric, extractor_of, features_of
+from stylenat.metrics.moments import Statistics
+
+SUBSETS = 100
+SUBSET_SIZE = 1000
+
+
+def subset_size(n: int, m: int) -> int:
+    """Of subsets of sets of n and m images: smaller sets are halved, or all subsets of them would
+    hold nearly the same images; the estimate is unbiased at any size."""
+    return min(SUBSET_SIZE, n // 2, m // 2)
+
+
+def kernel_distances(
+    x: np.ndarray, y: np.ndarray, subsets: int = SUBSETS, size: int = SUBSET_SIZE, seed: int = 0
+) -> np.ndarray:
+    """Unbiased estimates (subsets,) from random subsets of features x (n, d) and y (m, d).
+
+    KID is their mean; their standard deviation tells how far two subsets of that size agree. The
+    subsets of one draw share no vector within itself, those of different draws may.
+    """
+    if size < 2 or size > min(len(x), len(y)):
+        raise UserError(
+            f"subsets of {size} need at least 2 and as many images, and there are {len(x)} and "
+            f"{len(y)}; use more images."
+        )
+    random = np.random.default_rng(seed)
+    draws = ((random.choice(len(s), size, replace=False) for s in (x, y)) for _ in range(subsets))
+    return np.array([unbiased_mmd(x[rows], y[columns]) for rows, columns in draws])
+
+
+def unbiased_mmd(x: np.ndarray, y: np.ndarray) -> float:
+    """MMD² of features (n, d) and (m, d) without bias, under the kernel (xᵀy / d + 1)³.
+
+    A vector is not compared with itself, so values below 0 occur between equal distributions.
+    """
+    x, y = x.astype(np.float64), y.astype(np.float64)
+    return _mean_of_pairs(x) + _mean_of_pairs(y) - 2 * float(_kernel(x, y).mean())
+
+
+def _mean_of_pairs(x: np.ndarray) -> float:
+    kernel = _kernel(x, x)
+    return float((kernel.sum() - np.trace(kernel)) / (len(x) * (len(x) - 1)))
+
+
+def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    base = x @ y.T / x.shape[1] + 1
+    return base * base * base  # many times faster than ** 3
+
+
+def _measure(real: Statistics) -> Measure:
+    """Kernel distance."""
+    reals = features_of(real)
+
+    def measure(generated: Statistics) -> list[Measurement]:
+        features = features_of(generated)
+        size = subset_size(len(reals), len(features))
+        values = kernel_distances(features, reals, SUBSETS, size)
+        return [
+            Measurement(
+                f"kid_{extractor_of(real)}",
+                float(values.mean()),
+                "lower",
+                float(values.std()),
+                f"std over {SUBSETS} subsets of {size:,}",
+            )
+        ]
+
+    return measure
+
+
+METRIC = Metric(_measure)

@@ -1,0 +1,205 @@
+"""How fast generators make images: two protocols, each stated with its numbers."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from stylenat import runtime
+from stylenat.errors import UserError
+from stylenat.images import to_uint8
+from stylenat.metrics.flops import mapping_flops, synthesis_flops
+from stylenat.metrics.memory import peak_memory
+from stylenat.models import Generator
+from stylenat.models.attention import default_backend
+
+log = logging.getLogger(__name__)
+
+LEAST_ROUNDS = 3  # below this there are no quartiles
+
+Work = Callable[[], Any]
+
+# What is timed, from noise z or style w, both on the device, to images, which stay there.
+WHOLE, SYNTHESIS, STORED = PARTS = ("z to image", "w to image", "z to uint8")
+
+DTYPES = ("float32", "tf32")
+EXECUTIONS = ("eager", "compile")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A way to time; the numbers of rounds are what a budget of time may cut short."""
+
+    name: str
+    warmup: int
+    rounds: int
+    tf32: bool  # whatever the dtype asked for, on a GPU
+    parts: tuple[str, ...]
+    summary: Callable[[np.ndarray], float]  # seconds of every round → seconds of a round
+
+
+# Upstream's README: batch 1, 10 warm-ups, 500 rounds, TF32.
+UPSTREAM = Protocol("upstream", warmup=10, rounds=500, tf32=True, parts=(WHOLE,), summary=np.mean)
+MEDIAN = Protocol("median", warmup=50, rounds=200, tf32=False, parts=PARTS, summary=np.median)
+
+
+def throughput(
+    generators: Sequence[Generator],
+    protocol: Protocol,
+    batch_size: int,
+    seconds: float,
+    dtype: str = "float32",
+    execution: str = "eager",
+) -> list[list[dict[str, Any]]]:
+    """Time all parts of the protocol for all generators, which are on one device.
+
+    A round does everything once, in turn, so that what else the machine does falls on all alike;
+    every piece is synchronised and timed by itself. At most about ``seconds`` are spent on all
+    together, a fifth of them on warm-ups. Returns for each generator a record for each part:
+    all of a throughput record but whose generator it is (memory in MB of 10⁶ bytes).
+    """
+    device = next(generators[0].parameters()).device
+    if dtype == "tf32" and device.type != "cuda":
+        raise UserError(f"TF32 needs a GPU, and this runs on {device}; choose float32.")
+    tf32 = device.type == "cuda" and (protocol.tf32 or dtype == "tf32")
+    jobs = [(g, part) for g in generators for part in protocol.parts]
+    with _float32(tf32), torch.inference_mode():
+        works = eager = [_work(generator, part, batch_size) for generator, part in jobs]
+        if execution == "compile":
+            works = [_compiled(work) for work in works]
+        warmups = _rounds(works, protocol.warmup, seconds / 5, device)
+        memory = [peak_memory(work, device) for work in eager]
+        times = _rounds(works, protocol.rounds, seconds - warmups.sum(), device)
+    common = {
+        "device": runtime.describe_device(device),
+        "threads": torch.get_num_threads(),
+        "backend": default_backend(device),
+        "versions": runtime.versions(),
+        "commit": runtime.commit(),
+        "protocol": protocol.name,
+        "batch_size": batch_size,
+        "warmup": len(warmups),
+        "rounds": len(times),
+        "rounds_intended": protocol.rounds,
+        "seconds": seconds,
+        "interleaved": len(works),
+        "dtype": "tf32" if tf32 else "float32",
+        "execution": execution,
+        "memory_of": "the weights, and all other tensors at once in one eager pass",
+    }
+    records = []
+    for (generator, part), column, most in zip(jobs, times.T, memory, strict=True):
+        slow, fast = np.quantile(column, (0.75, 0.25))
+        config, weights = generator.config, list(generator.parameters())
+        mapping = 0 if part == SYNTHESIS else mapping_flops(config)
+        records.append(
+            common
+            | {
+                "resolution": config.image_size,
+                "parameters": sum(p.numel() for p in weights),
+                "flops": mapping + synthesis_flops(config),
+                "timed": part,
+                "images_per_second": batch_size / float(protocol.summary(column)),
+                "images_per_second_median": batch_size / float(np.median(column)),
+                "images_per_second_q25": batch_size / float(slow),
+                "images_per_second_q75": batch_size / float(fast),
+                "memory_mb": (sum(p.nbytes for p in weights) + most) / 1e6,
+            }
+        )
+    count = len(protocol.parts)
+    return [records[start : start + count] for start in range(0, len(records), count)]
+
+
+def sweep(
+    generators: Sequence[Generator],
+    batch_sizes: Sequence[int],
+    seconds: float,
+    dtype: str = "float32",
+    execution: str = "eager",
+) -> Iterator[list[list[dict[str, Any]]]]:
+    """What :func:`throughput` gives for upstream's protocol, then for ours at every batch size, in
+    ascending order, as long as they fit; on a GPU also at the largest one that does."""
+    sizes = sorted(set(batch_sizes))
+    plan = [(UPSTREAM, 1), *((MEDIAN, size) for size in sizes)]
+    try:
+        for protocol, size in plan:
+            yield throughput(generators, protocol, size, seconds, dtype, execution)
+    except torch.OutOfMemoryError:
+        log.warning("batch size %d does not fit into memory: left out", size)
+        return
+    if next(generators[0].parameters()).device.type == "cuda":
+        largest = min(largest_batch(generator, sizes[-1]) for generator in generators)
+        if largest > sizes[-1]:
+            yield throughput(generators, MEDIAN, largest, seconds, dtype, execution)
+
+
+def largest_batch(generator: Generator, start: int) -> int:
+    """``start``, which fits into the memory of the device, doubled for as long as it does."""
+    size = start
+    while _fits(generator, 2 * size):
+        size *= 2
+    return size
+
+
+@torch.inference_mode()
+def _fits(generator: Generator, batch_size: int) -> bool:
+    try:
+        _work(generator, WHOLE, batch_size)()
+    except torch.OutOfMemoryError:
+        return False
+    return True
+
+
+def _work(generator: Generator, part: str, batch_size: int) -> Work:
+    device = next(generator.parameters()).device
+    z = torch.randn(batch_size, generator.config.style_dim, device=device)
+    w = generator.mapping(z)
+    works = {
+        WHOLE: lambda: generator(z),
+        SYNTHESIS: lambda: generator.synthesis(w),
+        STORED: lambda: to_uint8(generator(z)),
+    }
+    return works[part]
+
+
+def _compiled(work: Work) -> Work:
+    """By Inductor, on a GPU as CUDA graphs, which launch no kernels one by one."""
+    work = torch.compile(work, mode="reduce-overhead", dynamic=False)
+    work()  # compiles
+    return work
+
+
+def _rounds(works: Sequence[Work], rounds: int, seconds: float, device: torch.device) -> np.ndarray:
+    """Seconds (rounds, works), until there are ``rounds`` or the time is spent."""
+    times: list[list[float]] = []
+    spent = 0.0
+    while len(times) < rounds and (len(times) < LEAST_ROUNDS or spent < seconds):
+        times.append([elapsed(work, device) for work in works])
+        spent += sum(times[-1])
+    return np.array(times)
+
+
+def elapsed(work: Work, device: torch.device) -> float:
+    """Seconds until the device has done ``work``."""
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+@contextmanager
+def _float32(tf32: bool) -> Iterator[None]:
+    """float32 matrix products and convolutions with TF32 on or off."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=tf32):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -1,0 +1,90 @@
+"""Attention in windows: StyleSwin's double attention, the baseline that StyleNAT started from.
+
+Half of the heads attend inside windows that tile the map, the other half inside windows shifted by
+half their side (Zhang et al., "StyleSwin", CVPR 2022, section 3.2).
+"""
+
+from collections.abc import Iterable
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stylenat.blocks.windows import shift_of, spans, window_side
+from stylenat.config import ModelConfig
+from stylenat.models.blocks.base import AttentionLayer, relative_position_index
+from stylenat.models.layers import PIECE_NUMBERS, PixelLinear, prefers_pieces
+
+
+def window_attention(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor, window: int, shift: int, out: Tensor
+) -> Tensor:
+    """Attend from every pixel to all pixels of its window, whose borders lie ``shift`` pixels
+    after the multiples of ``window``.
+
+    q, k, v (B, heads, H, W, D) and bias (heads, window, window, window, window), for the y and x
+    of a query and of a key → ``out`` (B, heads, H, W, D), of any strides.
+    """
+    batch, heads, height, width, channels = q.shape
+    for top, rows, y in spans(height, window, shift):
+        for left, columns, x in spans(width, window, shift):
+            mask = bias[:, :y, :x, :y, :x].reshape(1, heads, y * x, y * x)
+            strip = 4 * batch * heads * y * columns * channels  # numbers in a row of windows
+            step = y * max(1, PIECE_NUMBERS // strip) if prefers_pieces(q) else rows
+            for start in range(top, top + rows, step):
+                stop = min(start + step, top + rows)
+                place = (..., slice(start, stop), slice(left, left + columns), slice(None))
+                grid = ((stop - start) // y, columns // x)
+                tiles = (
+                    part[place]
+                    .reshape(batch, heads, grid[0], y, grid[1], x, channels)
+                    .permute(0, 2, 4, 1, 3, 5, 6)
+                    .reshape(-1, heads, y * x, channels)
+                    for part in (q, k, v)
+                )
+                result = F.scaled_dot_product_attention(*tiles, attn_mask=mask)
+                result = result.view(batch, *grid, heads, y, x, channels)
+                out[place] = result.permute(0, 3, 1, 4, 2, 5, 6).reshape(out[place].shape)
+    return out
+
+
+class WindowAttention(AttentionLayer):
+    """Double attention on maps (B, side, side, C), a bias table for every head.
+
+    Where one window covers the map, nothing is shifted and both halves see everything.
+    """
+
+    def __init__(self, channels: int, heads: int, side: int, window: int):
+        super().__init__()
+        self.window = window
+        self.shifts = (0, shift_of(side, window))
+        span = 2 * window - 1
+        self.qkv = PixelLinear(channels, 3 * channels)
+        self.rpb = nn.ParameterList(torch.empty(heads // 2, span, span) for _ in self.shifts)
+        self.proj = PixelLinear(channels, channels)
+        index = relative_position_index(window)
+        self.register_buffer("relative_position_index", index, persistent=False)
+
+    @classmethod
+    def of(cls, config: ModelConfig, level: int) -> Self:
+        side = config.resolutions[level]
+        return cls(config.width(side), config.heads(side), side, window_side(config, level))
+
+    def bias_tables(self) -> Iterable[Tensor]:
+        return self.rpb
+
+    def forward(self, x: Tensor) -> Tensor:
+        heads = 2 * len(self.rpb[0])
+        qkv = self.qkv(x).view(*x.shape[:3], 3, heads, -1).permute(3, 0, 4, 1, 2, 5)
+        out = x.new_empty(*x.shape[:3], heads, qkv.shape[-1])
+        for half, (rpb, shift) in enumerate(zip(self.rpb, self.shifts, strict=True)):
+            place = slice(half * len(rpb), (half + 1) * len(rpb))
+            target = out[:, :, :, place].permute(0, 3, 1, 2, 4)
+            bias = self._bias(rpb, qkv.dtype)
+            window_attention(*qkv[:, :, place], bias, self.window, shift, target)
+        return self.proj(out.flatten(3))
+
+    def _bias(self, rpb: Tensor, dtype: torch.dtype) -> Tensor:
+        sides = (self.window,) * 4
+        return rpb.flatten(1)[:, self.relative_position_index].view(len(rpb), *sides).to(dtype)

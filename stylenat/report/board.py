@@ -1,0 +1,55 @@
+"""A blank sheet measured in inches, for figures that consist of many small pictures."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from stylenat.report.style import BLACK, PAGE, new_figure, text_width
+
+FONT = 7.5  # points
+LINE = 0.15  # inches that a line of text takes
+GAP = 0.05  # inches between things
+SIDE = 1.1  # inches of the picture that the others explain
+PAD = 0.04  # inches round everything
+WIDTH = PAGE - 2 * PAD  # inches to draw on, at most
+
+
+@dataclass(frozen=True)
+class Board:
+    """Places are inches from the upper left corner, y pointing down."""
+
+    figure: Figure
+    axes: Axes
+
+    def picture(self, pixels: np.ndarray, x: float, y: float, side: float, **options) -> None:
+        """A square with its upper left corner at (x, y): colours, or a map and how to show it."""
+        self._image(pixels, (x, x + side, y + side, y), **options)
+
+    def write(self, x: float, y: float, text: str, align: str = "center", **options) -> None:
+        """Text whose middle is at height y."""
+        options = {"fontsize": FONT, "color": BLACK, "va": "center", "ha": align} | options
+        self.axes.text(x, y, text, **options)
+
+    def colour_scale(self, name: str, x: float, y: float, low: str, high: str) -> None:
+        """The colour map from left to right between two words, 1.1 inches in all."""
+        ends = [text_width(word, FONT) + GAP for word in (low, high)]
+        extent = (x + ends[0], x + SIDE - ends[1], y + LINE / 3, y - LINE / 3)
+        self._image(np.linspace(0, 1, 256)[None], extent, cmap=name)
+        self.write(x, y, low, "left")
+        self.write(x + SIDE, y, high, "right")
+
+    def _image(self, values: np.ndarray, extent: tuple[float, ...], **options) -> None:
+        limits = self.axes.axis()
+        self.axes.imshow(values, extent=extent, aspect="auto", interpolation="nearest", **options)
+        self.axes.axis(limits)
+
+
+def blank(width: float, height: float) -> Board:
+    """A sheet of that many inches. Call it inside :func:`stylenat.report.style.styled`."""
+    figure = new_figure(width + 2 * PAD, height + 2 * PAD, layout=None)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(-PAD, width + PAD), ylim=(height + PAD, -PAD))
+    axes.set_axis_off()
+    return Board(figure, axes)

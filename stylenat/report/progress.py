@@ -1,0 +1,86 @@
+"""How the distance to the real images fell during training, for all experiments together."""
+
+import math
+from itertools import cycle
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+
+from stylenat.errors import UserError
+from stylenat.report.measured import Measured
+from stylenat.report.published import reference
+from stylenat.report.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    PAGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    new_figure,
+    set_range,
+)
+
+COLUMNS = 2  # panels side by side
+LEGEND_LINE = 0.16  # inches
+# Told apart by their shape, too.
+LOOKS = (
+    (BLUE, "o"), (VERMILLION, "s"), (GREEN, "^"), (BLACK, "D"), (PURPLE, "v"), (SKY, "P"),
+)  # fmt: skip
+
+
+def draw_progress(measured: list[Measured], published: pd.DataFrame) -> Figure:
+    """A line per experiment against images seen; a panel per protocol, data set and resolution.
+
+    Only values that may be compared share a panel. Weights that were not trained here are a level
+    line, as are the floor and, where the protocol is the published one, StyleNAT's published FID.
+    """
+    panels: dict[tuple, list[Measured]] = {}
+    for ours in measured:
+        key = (ours.table, ours.protocol, ours.dataset, ours.resolution)
+        panels.setdefault(key, []).append(ours)
+    if not panels:
+        raise UserError("no table holds a snapshot; run the step metrics, then tables.")
+    columns = min(len(panels), COLUMNS)
+    rows = math.ceil(len(panels) / columns)
+    entries = 2 + max(map(len, panels.values()))
+    figure = new_figure(columns * PAGE / COLUMNS, (2.4 + entries * LEGEND_LINE) * rows)
+    axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    for ax, members in zip(axes, panels.values(), strict=False):
+        _draw_panel(ax, members, published)
+    for unused in axes[len(panels) :]:
+        unused.remove()
+    return figure
+
+
+def _draw_panel(ax: Axes, members: list[Measured], published: pd.DataFrame) -> None:
+    first = members[0]
+    warning = "" if first.table == "fid" else ", not FID"
+    ax.set(
+        title=f"{first.dataset} ({first.resolution}²)",
+        xlabel="images seen",
+        ylabel=f"{first.protocol}{warning}, lower is better",
+    )
+    values = [value for ours in members for value in ours.values]
+    for ours, (color, marker) in zip(members, cycle(LOOKS), strict=False):
+        style = {"color": color, "label": ours.experiment}
+        if None in ours.images:
+            ax.axhline(ours.values[-1], linestyle="-.", **style)
+        else:
+            ax.plot(ours.images, ours.values, marker=marker, markersize=4, **style)
+    floors = {ours.floor: ours.floor_of for ours in members if ours.floor is not None}
+    named: set[str | None] = set()
+    for floor, of in floors.items():
+        ax.axhline(floor, color=GREY, linestyle="--", label=None if of in named else f"floor: {of}")
+        named.add(of)
+    values += floors
+    if first.comparable and (known := reference(published, first.dataset, first.resolution)):
+        ax.axhline(known.fid, color=BLACK, linestyle=":", label=f"StyleNAT, published: {known.fid}")
+        values.append(known.fid)
+    set_range(ax, "y", values)
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    # Below, where no line can run through it.
+    ax.legend(loc="upper left", bbox_to_anchor=(0, -0.22), borderaxespad=0, handlelength=3)

@@ -1,0 +1,89 @@
+"""How figures look: one style, colours the colour-blind can tell apart, files that reproduce."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from stylenat.io import atomic
+
+# Okabe & Ito's palette; in grey, too, these four differ.
+VERMILLION, SKY, BLUE, GREEN, BLACK = "#d55e00", "#56b4e9", "#0072b2", "#009e73", "#1a1a1a"
+PURPLE, GREY = "#cc79a7", "#6b6b6b"
+
+RC = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so figures look the same everywhere
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 7.5,
+    "lines.linewidth": 1.2,
+    "svg.hashsalt": "stylenat",  # with no date below: the same data give the same bytes
+}
+DPI = 200
+PAGE = (
+    6.875  # inches: the text of a two-column paper; nothing is wider, so no font shrinks in print
+)
+
+
+def new_figure(
+    width: float, height: float, layout: str | None = "constrained", dpi: float = DPI
+) -> Figure:
+    """An empty figure of that many inches; needs no display. Call it inside :func:`styled`."""
+    figure = Figure(figsize=(width, height), layout=layout, dpi=dpi)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def styled() -> matplotlib.RcParams:
+    """Context in which figures are drawn and saved."""
+    return matplotlib.rc_context({**matplotlib.rcParamsDefault, **RC})
+
+
+def text_width(text: str, size: float) -> float:
+    """Inches that a line of text takes at ``size`` points."""
+    if not text:
+        return 0.0
+    font = FontProperties(family=RC["font.family"])
+    return TextPath((0, 0), text, size, prop=font).get_extents().x1 / 72
+
+
+def set_range(ax: Axes, axis: str, values: list[float]) -> None:
+    """Limits with room for labels; logarithmic only for more than an order of magnitude."""
+    low, high = min(values), max(values)
+    if low > 0 and high / low > 10:
+        room = (high / low) ** 0.25
+        ax.set(**{f"{axis}scale": "log", f"{axis}lim": (low / room, high * room)})
+        ticks = ax.xaxis if axis == "x" else ax.yaxis
+        ticks.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 300 else (1,)))
+        ticks.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ticks.set_minor_formatter(NullFormatter())
+    else:
+        room = 0.25 * (high - low) or 0.5 * high or 1.0
+        ax.set(**{f"{axis}lim": (max(low - room, 0), high + room)})
+
+
+def save(figure: Figure, paths: Iterable[Path], facts: dict[str, str] | None = None) -> None:
+    """Write one file per path, its format taken from its suffix; ``facts`` become the PNG's text."""
+    for path in paths:
+        kind = path.suffix.removeprefix(".")
+        metadata = {"Date": None} if kind == "svg" else facts
+        with atomic(path) as temporary:
+            figure.savefig(
+                temporary, format=kind, dpi="figure", metadata=metadata, facecolor="white"
+            )

@@ -1,0 +1,159 @@
+"""The loop around the iterations: data in, records out, state kept safe by the clock."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from torch import Tensor
+from tqdm import tqdm
+
+from stylenat.errors import UserError
+from stylenat.images import from_uint8
+from stylenat.training import noise
+from stylenat.training.augment import consistency_augment
+from stylenat.training.checkpoint import restore
+from stylenat.training.interruption import Interruption
+from stylenat.training.noise import Purpose
+from stylenat.training.pace import Pace
+from stylenat.training.recorder import Recorder
+from stylenat.training.rolling import RollingStates
+from stylenat.training.tracking import Trackers
+from stylenat.training.trainer import Record, Trainer
+
+log = logging.getLogger(__name__)
+
+SAVE, STOP = 1, 2  # what a rank asks of all, the highest wins
+MOST_SKIPPED = 20  # iterations in a row without a finite gradient
+
+
+class Interrupted(Exception):
+    """Training stopped early with its state saved; the same command continues it."""
+
+
+class TrainingLoop:
+    """Train to iteration ``until``, from the furthest state there is.
+
+    ``batches(step)`` yields this rank's reals from iteration ``step`` on: uint8 (B, 3, S, S) on
+    its device, flipped already. Rank 0 writes the files, in the background.
+    ``run_iterations`` is the length of the whole run, for the estimate of its time.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        states: RollingStates,
+        until: int,
+        batches: Callable[[int], Iterator[Tensor]],
+        interruption: Interruption,
+        trackers: Trackers,
+        save_seconds: float,
+        run_iterations: int | None = None,
+    ):
+        self.trainer, self.world = trainer, trainer.world
+        self.states, self.until, self.batches = states, until, batches
+        self.interruption, self.trackers = interruption, trackers
+        self.save_seconds = save_seconds
+        self.pace = Pace(until, run_iterations)
+        self.skipped: list[str] = []  # what was not finite in the latest iterations, all skipped
+        self.saved_step = -1
+
+    def resume(self) -> None:
+        """Restore the furthest state of this segment, or the one the last segment ended with."""
+        if self.world.is_main:
+            self.states.clear()
+        state = self.states.load(self.until)
+        if not self.world.same(state.step):
+            raise UserError(
+                f"the ranks found different states (this one {state.path}, step {state.step}); "
+                "the file system does not show them the same files yet. Wait a moment and rerun."
+            )
+        restore(self.trainer, state)
+        self.saved_step = state.step
+        log.info("resuming from step %d (%s)", state.step, state.path)
+
+    def run(self, records: Path, bar: tqdm) -> None:
+        """Train, then write the segment's state and ``records``.
+
+        Raises :class:`Interrupted`, everything saved, if the interruption asks for it.
+        """
+        recorder = Recorder(self.states.records, self.trainer, self.trackers)
+        batches = self.batches(self.trainer.step)
+        last_save = time.monotonic()
+        try:
+            while self.trainer.step < self.until:
+                self.states.raise_failure()
+                saving = time.monotonic() - last_save > self.save_seconds
+                request = self.world.highest(STOP if self.interruption.reason else SAVE * saving)
+                if request == STOP:
+                    self._stop()
+                if request == SAVE:
+                    recorder.flush()
+                    self._save()
+                    last_save = time.monotonic()
+                record = self._iterate(next(batches))
+                bar.update()
+                recorder.add(record, bar)
+                self._watch(record)
+                if estimate := self.pace.estimate(self.trainer.step):
+                    log.info("%s", estimate)
+        finally:
+            recorder.close()
+        self._save()
+        self._wait_for_writer()
+        if self.world.is_main:
+            self.states.publish(records)
+
+    def _iterate(self, pixels: Tensor) -> Record:
+        training, step, world = self.trainer.config, self.trainer.step, self.world
+        shape = (training.batch_size, self.trainer.generator.config.style_dim)
+        return self.trainer.iteration(
+            from_uint8(pixels),
+            noise.draw_z(training.seed, step, Purpose.DISCRIMINATOR_Z, shape, world),
+            noise.draw_z(training.seed, step, Purpose.GENERATOR_Z, shape, world),
+            consistency_augment(training.seed, step, training.batch_size, world),
+        )
+
+    def _watch(self, record: Record) -> None:
+        """Stop after too many iterations in a row in which an optimiser step was skipped."""
+        if not record["skipped"]:
+            self.skipped.clear()
+            return
+        values = {key: float(value) for key, value in record.items()}
+        faults = [f"{key} {value}" for key, value in values.items() if not math.isfinite(value)]
+        self.skipped.append(", ".join(faults))
+        if len(self.skipped) == MOST_SKIPPED:
+            self._wait_for_writer()
+            last = self.trainer.step - 1
+            first = last - MOST_SKIPPED + 1
+            raise UserError(
+                f"no finite gradient in any of the iterations {first} to {last} (at {first}: "
+                f"{self.skipped[0]}). The last good state, of step {self.saved_step}, is kept, and "
+                "the same command goes on from there; if it ends here again, lower "
+                "training.generator_lr and training.discriminator_lr or raise training.r1_gamma, "
+                "under a new experiment name."
+            )
+
+    def _save(self) -> None:
+        """Begin to save the state, unless the newest file has it or it may be beyond repair."""
+        if self.trainer.step == self.saved_step and self.states.newest.exists():
+            return
+        if self.skipped and self.trainer.step < self.until:
+            return
+        self.saved_step = self.trainer.step
+        if self.world.is_main:
+            self.states.save(self.trainer)
+
+    def _stop(self) -> None:
+        self._save()
+        self._wait_for_writer()
+        raise Interrupted(
+            f"stopped at step {self.trainer.step} ({self.interruption.reason or 'another rank'}); "
+            f"the same command goes on from step {self.saved_step}"
+        )
+
+    def _wait_for_writer(self) -> None:
+        """Until the last state is on disk, all ranks together."""
+        self.world.wait(lambda: self.states.is_saved)
+        self.states.wait()
