@@ -1,5 +1,6 @@
 """What every attention layer has: maps (B, H, W, C) in and out."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Self
 
@@ -9,17 +10,17 @@ from torch import Tensor, nn
 from stylenat.config import ModelConfig
 
 
-class AttentionLayer(nn.Module):
+class AttentionLayer(nn.Module, ABC):
     """Attention on maps (B, H, W, C) of one level."""
 
     @classmethod
+    @abstractmethod
     def of(cls, config: ModelConfig, level: int) -> Self:
         """The layer of a level."""
-        raise NotImplementedError
 
+    @abstractmethod
     def bias_tables(self) -> Iterable[Tensor]:
         """Parameters that are added to logits, initialised like the linear layers."""
-        raise NotImplementedError
 
 
 def relative_position_index(side: int) -> Tensor:
