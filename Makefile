@@ -43,7 +43,7 @@ test: setup
 lint: setup
 	@ruff check .
 	@ruff format --check --quiet .
-	@snakefmt --check --quiet Snakefile workflow
+	@snakefmt --check Snakefile workflow
 
 test-slurm: setup
 	@python -m pytest tests/slurm/chain.py
