@@ -128,7 +128,7 @@ def test_the_report_is_one_file_that_needs_no_network(chain):
 def test_the_report_opens_on_the_overview(chain):
     report = (chain / "results/report.html").read_text()
     opening = re.search(r"var workflow_desc = (.*);", report)[1]
-    assert re.search(r"faces32: [^<]*hydra[^<]* \(ours\) at 32", opening)
+    assert re.search(r"faces32: StyleNAT \(ours\) at 32", opening)
     assert "data:image/png" in opening
     assert "Johan Melin" in opening and "CC BY 4.0" in opening
     assert ":has(.overview)" in report, "the style that puts it above the graph"
