@@ -26,7 +26,7 @@ from benchmarks.harness import (
 from stylenat import command
 from stylenat.config import ExperimentConfig
 from stylenat.experiments import resolve
-from stylenat.training.augment import consistency_augment
+from stylenat.training.augment import augmentation
 from stylenat.training.build import build_trainer
 from stylenat.training.distributed import World
 
@@ -56,7 +56,7 @@ def iterations(config: ExperimentConfig, device: torch.device) -> dict[str, Prog
         def run() -> None:
             trainer.step = step
             z_d, z_g = torch.randn(2, batch, config.model.style_dim, device=device)
-            trainer.iteration(reals, z_d, z_g, consistency_augment(0, step, batch, world))
+            trainer.iteration(reals, z_d, z_g, augmentation("bcr", 0, step, batch, world))
 
         return run
 

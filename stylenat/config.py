@@ -21,9 +21,11 @@ from stylenat.fields import (
     Levels,
     Positive,
     Seed,
+    Sha256,
     Step,
     Text,
     Weight,
+    choice,
     dotted,
     explain,
     number,
@@ -137,6 +139,36 @@ class ModelConfig(WidthConfig):
         return max(self.width(resolution) // 32, self.min_heads)
 
 
+AUGMENTATIONS = ("none", "bcr", "diffaugment", "ada")
+
+
+@dataclass(frozen=True)
+class StartConfig:
+    """Weights that training starts from: a file, a download, or another experiment's state."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    mode: choice("continue", "finetune")
+    file: Text | None = None
+    url: Text | None = None
+    sha256: Sha256 | None = None
+    experiment: Text | None = None
+    step: Step | None = None  # of the state that is continued, or of the experiment's
+    missing: choice("refuse", "initialise") = "refuse"
+
+    def __post_init__(self) -> None:
+        places = [key for key in ("file", "url", "experiment") if getattr(self, key) is not None]
+        if len(places) != 1:
+            raise Complaint("give one of file, url and experiment")
+        if self.step is None and (self.mode == "continue" or self.experiment is not None):
+            raise Complaint("needs step, the number of finished iterations to start from")
+        require(
+            self.mode == "finetune" or self.missing == "refuse",
+            "missing",
+            "a run that is continued needs the whole network; use mode finetune",
+        )
+
+
 @dataclass(frozen=True)
 class TrainingConfig:
     """The optimisation problem (paper, section 4). ``batch_size`` is the total over all GPUs; the number
@@ -161,6 +193,15 @@ class TrainingConfig:
     bcr_weight: Weight
     gradient_clip: Positive
     ema_half_life: Positive  # iterations until a weight's share in the average has halved
+    # Defaults for records from before there was a choice.
+    ema_rampup: Positive | None = (
+        None  # the half-life is at most this share of the iterations so far
+    )
+    augment: choice(*AUGMENTATIONS) = "bcr"
+    ada_target: Fraction = 0.6  # mean sign of the logits on reals that p is driven to
+    ada_images: Count = 500_000  # reals in which p can rise from 0 to 1
+    freeze_discriminator: Step = 0  # levels, the finest first, that are not trained
+    start_from: StartConfig | None = None
 
     def __post_init__(self) -> None:
         start, end = self.lr_decay_start, self.lr_decay_end
@@ -182,6 +223,22 @@ class ExperimentConfig:
     model: ModelConfig
     discriminator: WidthConfig
     training: TrainingConfig
+
+    def __post_init__(self) -> None:
+        levels = int(math.log2(self.discriminator.image_size)) - 2  # 4² is the coarsest
+        frozen = self.training.freeze_discriminator
+        require(
+            frozen <= levels,
+            "training.freeze_discriminator",
+            f"{frozen} is more than the {levels} levels of a discriminator of "
+            f"{self.discriminator.image_size}²",
+        )
+
+    @property
+    def first_step(self) -> int:
+        """The step training starts at: 0, or that of the run which is continued."""
+        start = self.training.start_from
+        return start.step if start and start.mode == "continue" else 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, in the order of the fields."""

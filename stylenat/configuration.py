@@ -150,11 +150,11 @@ class Experiment:
 
     @property
     def snapshots(self) -> tuple[int, ...]:
-        """Steps whose weights are evaluated: the untrained network and the end of every segment,
+        """Steps whose weights are evaluated: where training starts and the end of every segment,
         or the one step of a checkpoint."""
         if self.checkpoint is not None:
             return (self.checkpoint["step"],)
-        return tuple(range(0, self.iterations + 1, self.segment))
+        return tuple(range(self.config.first_step, self.iterations + 1, self.segment))
 
 
 # ---------------------------------------------------------------------- the other sections

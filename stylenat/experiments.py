@@ -38,7 +38,10 @@ def resolve(config: dict[str, Any]) -> dict[str, Experiment]:
     for name, protocol in checked.protocols.items():
         key = f"protocols.{name}.extractor"
         _known(key, "feature network", protocol.extractor, config["weights"])
-    return {name: _experiment(name, config) for name in config["experiments"]}
+    experiments = {name: _experiment(name, config) for name in config["experiments"]}
+    for name in experiments:
+        _check_start(name, experiments)
+    return experiments
 
 
 def refuse_duplicate_keys(path: str | Path) -> None:
@@ -93,11 +96,16 @@ def _experiment(name: str, config: dict[str, Any]) -> Experiment:
     run = settings.run
     if settings.checkpoint is not None:
         _check_checkpoint(key, config["experiments"][name])
-    elif run.iterations % run.segment:
+        return settings.experiment(name)
+    experiment = settings.experiment(name)
+    first = experiment.config.first_step
+    if run.iterations <= first or (run.iterations - first) % run.segment:
+        beyond = f" beyond the {first} it continues from" if first else ""
         raise ConfigError(
-            f"{key}.run.iterations: {run.iterations} is not a multiple of run.segment, {run.segment}"
+            f"{key}.run.iterations: {run.iterations} is not a multiple of run.segment, "
+            f"{run.segment}{beyond}"
         )
-    return settings.experiment(name)
+    return experiment
 
 
 def _lineage(name: str, experiments: dict[str, Any]) -> list[str]:
@@ -141,6 +149,24 @@ def _check_held_out(key: str, dataset: Dataset) -> None:
                     f"{source.style} are in sources[{there}] too, so these images would not be "
                     f"held out; take seeds from {trained.stop} on"
                 )
+
+
+def _check_start(name: str, experiments: dict[str, Experiment]) -> None:
+    """Refuse to start from an experiment, or from a step of it, that does not exist."""
+    seen = []
+    while (start := experiments[name].config.training.start_from) and start.experiment:
+        key = f"experiments.{name}.training.start_from"
+        _known(f"{key}.experiment", "experiment", start.experiment, experiments)
+        seen.append(name)
+        if start.experiment in seen:
+            raise ConfigError(f"{key}.experiment: {start.experiment!r} itself starts from this one")
+        steps = experiments[start.experiment].snapshots
+        if start.step not in steps:
+            raise ConfigError(
+                f"{key}.step: {start.experiment} has no state of step {start.step}; "
+                f"there are {', '.join(map(str, steps[:8]))}{', …' * (len(steps) > 8)}"
+            )
+        name = start.experiment
 
 
 def _check_checkpoint(key: str, own: dict[str, Any]) -> None:

@@ -25,3 +25,13 @@ def from_uint8(pixels: torch.Tensor, dtype: torch.dtype = torch.float32) -> torc
     """uint8 (B, 3, H, W) → ImageNet-normalised (B, 3, H, W): what D is shown."""
     x = pixels.to(dtype) / 255
     return (x - _channels(MEAN, x)) / _channels(STD, x)
+
+
+def to_signed(x: torch.Tensor) -> torch.Tensor:
+    """ImageNet-normalised (B, 3, H, W) → the same colours in [−1, 1]."""
+    return 2 * (x * _channels(STD, x) + _channels(MEAN, x)) - 1
+
+
+def from_signed(x: torch.Tensor) -> torch.Tensor:
+    """The inverse of :func:`to_signed`."""
+    return ((x + 1) / 2 - _channels(MEAN, x)) / _channels(STD, x)

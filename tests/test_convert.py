@@ -258,7 +258,9 @@ def trained(tmp_path_factory):
     trainer = build_trainer(settings, World(0, 1, torch.device("cpu")))
     for step in range(2):
         z = normal(f"z{step}", (2, SMALL["style_dim"]))
-        trainer.iteration(normal(f"real{step}", (2, 3, 16, 16)), z, -z, lambda images: images / 2)
+        trainer.iteration(
+            normal(f"real{step}", (2, 3, 16, 16)), z, -z, lambda images, *_: images / 2
+        )
     save_state(directory / "2.state", trainer, settings, None)
     origin = provenance(trainer, settings, None)
     save_generator(directory / "2.safetensors", trainer.generator_ema, origin)

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from stylenat.training import noise, schedule
-from stylenat.training.augment import Draws, apply, consistency_augment, draw
+from stylenat.training.augment import augmentation
+from stylenat.training.augment.bcr import Draws, apply, draw
 from stylenat.training.build import build_trainer
 from stylenat.training.checkpoint import load_state, restore, save_state
 from stylenat.training.distributed import World
@@ -31,7 +32,7 @@ def test_learning_rate_is_a_function_of_the_step():
 
 def test_published_decay_and_correction():
     config = replace(experiment().training, ema_half_life=312.5, r1_interval=16)
-    assert schedule.ema_decay(config) == 0.5 ** (32 / 10_000)
+    assert schedule.ema_decay(config, 0) == 0.5 ** (32 / 10_000)
     assert schedule.lazy_correction(config) == 16 / 17
 
 
@@ -108,20 +109,20 @@ def test_augmentation_draws_have_the_stated_ranges():
 
 
 def test_reals_and_fakes_are_augmented_independently():
-    augment = consistency_augment(0, 5, 4, ALONE)
+    augment = augmentation("bcr", 0, 5, 4, ALONE)
     x = reals(0, 4)
-    assert not torch.equal(augment(x), augment(x))
+    assert not torch.equal(augment(x, Purpose.AUGMENT_REAL), augment(x, Purpose.AUGMENT_FAKE))
 
 
 def test_ranks_share_out_the_same_random_numbers():
     whole = noise.draw_z(1, 7, Purpose.GENERATOR_Z, (8, 4), ALONE)
     x = reals(1, 8)
-    augmented = consistency_augment(1, 7, 8, ALONE)(x)
+    augmented = augmentation("bcr", 1, 7, 8, ALONE)(x, Purpose.AUGMENT_REAL)
     for rank in range(4):
         world = World(rank, 4, CPU)
         part = noise.draw_z(1, 7, Purpose.GENERATOR_Z, (8, 4), world)
         assert torch.equal(part, whole[rank::4])
-        share = consistency_augment(1, 7, 8, world)(x[rank::4])
+        share = augmentation("bcr", 1, 7, 8, world)(x[rank::4], Purpose.AUGMENT_REAL)
         torch.testing.assert_close(share, augmented[rank::4])
 
 
@@ -164,7 +165,7 @@ def test_a_step_without_finite_gradients_is_skipped():
     before = everything(trainer)
     broken = torch.full((8, 3, SIZE, SIZE), math.nan)
     z = torch.zeros(8, 8)
-    record = trainer.iteration(broken, z, z, lambda images: images)
+    record = trainer.iteration(broken, z, z, lambda images, *_: images)
     assert record["skipped"] == 2  # D's step and its R1 step; G never saw the reals
     for key, value in everything(trainer).items():
         assert torch.isfinite(value).all(), key

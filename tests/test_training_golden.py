@@ -8,11 +8,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from stylenat.config import ModelConfig, TrainingConfig
+from stylenat.config import ModelConfig, StartConfig, TrainingConfig
+from stylenat.interop import write_checkpoint
+from stylenat.interop.layouts import to_published
 from stylenat.models import Discriminator, Generator
 from stylenat.models.attention import available_backends, use_backend
 from stylenat.training import Trainer
 from stylenat.training.losses import r1_penalty
+from stylenat.training.start import start
+from tests.training_run import everything
 from tests.weights import fill, normal
 
 GPU = torch.cuda.is_available()
@@ -106,10 +110,8 @@ def slack(backend: str) -> float:
     return 1 if backend in ("reference", "tiles") else 10
 
 
-def train(backend: str) -> Trainer:
-    """The golden iterations, with attention by ``backend``; their losses must be as recorded."""
-    device = "cuda" if backend == "triton" and GPU else "cpu"
-    trainer = Trainer(
+def golden_trainer(device: str) -> Trainer:
+    return Trainer(
         *(network.to(device) for network in tiny_networks()),
         TrainingConfig(
             seed=0,
@@ -131,8 +133,13 @@ def train(backend: str) -> Trainer:
             ema_half_life=312.5,
         ),
     )
+
+
+def train(trainer: Trainer, backend: str, until: int | None = None) -> Trainer:
+    """The golden iterations, with attention by ``backend``; their losses must be as recorded."""
     rel = 1e-4 * slack(backend)
-    for t, golden in enumerate(RECORD["train"]):
+    device = next(trainer.generator.parameters()).device
+    for t, golden in list(enumerate(RECORD["train"]))[trainer.step : until]:
         inputs = (
             real(f"real{t + 1}"),
             normal(f"z{2 * t + 1}", (4, 512)),
@@ -140,7 +147,7 @@ def train(backend: str) -> Trainer:
         )
         with use_backend(backend):
             found = trainer.iteration(
-                *(x.to(device) for x in inputs), lambda images: 0.5 * images.flip(3) + 0.1
+                *(x.to(device) for x in inputs), lambda images, *_: 0.5 * images.flip(3) + 0.1
             )
         losses = golden["loss_dict"]
         assert found["loss_d"] + 10 * found["bcr"] == pytest.approx(losses["d"], rel=rel)
@@ -162,20 +169,92 @@ def train(backend: str) -> Trainer:
     ],
 )
 def test_four_iterations(backend):
-    trainer = train(backend)
+    trainer = golden_trainer("cuda" if backend == "triton" and GPU else "cpu")
+    check_after(train(trainer, backend), slack(backend))
+
+
+def check_after(trainer: Trainer, slack: float) -> None:
+    """The networks must be as the reference's after four iterations."""
     networks = {
         "g": (trainer.generator, 5e-4),
         "d": (trainer.discriminator, 1e-4),
         "g_ema": (trainer.generator_ema, 5e-6),
     }
     for name, (network, tolerance) in networks.items():
-        tolerance *= slack(backend)
+        tolerance *= slack
         state = network.state_dict()
         for key, (norm, dot) in RECORD["after"][name].items():
             value = state[key].cpu().double().flatten()
             probe = normal(f"probe.{key}", value.shape).double()
             assert abs(value.norm().item() - norm) <= tolerance * norm, key
             assert abs((value @ probe).item() - dot) <= tolerance * norm, key
+
+
+@pytest.mark.parametrize("layout", ["current", "published"])
+@pytest.mark.parametrize("interrupted", [0, 2])
+def test_a_checkpoint_of_the_reference_is_continued(layout, interrupted, tmp_path):
+    """Its networks and optimisers, after 0 or 2 iterations: 0 + 4 and 2 + 2 iterations are 4."""
+    before = train(golden_trainer("cpu"), "tiles", until=interrupted)
+    path = write_reference(tmp_path / "reference.pt", before, layout)
+    trainer = golden_trainer("cpu")
+    for network in (trainer.generator, trainer.discriminator, trainer.generator_ema):
+        for parameter in network.parameters():
+            parameter.data.zero_()
+    start(trainer, path, StartConfig("continue", file=str(path), step=interrupted))
+    assert everything(trainer).keys() == everything(before).keys()
+    for key, value in everything(before).items():
+        assert torch.equal(everything(trainer)[key], value), key
+    check_after(train(trainer, "tiles"), 1)
+
+
+def write_reference(path: Path, trainer: Trainer, layout: str) -> Path:
+    """A checkpoint as the reference saves it; numbers of parameters are those of its layout."""
+    networks = {
+        "g": trainer.generator.state_dict(),
+        "d": trainer.discriminator.state_dict(),
+        "g_ema": trainer.generator_ema.state_dict(),
+    }
+    optimizers = {
+        "g_optim": trainer.generator_optimizer.state_dict(),
+        "d_optim": trainer.discriminator_optimizer.state_dict(),
+    }
+    if layout == "current":
+        write_checkpoint(path, TINY, networks, optimizers)
+        return path
+    # That of the published files: tables of bias by twos, and parameters numbered accordingly.
+    names = [name for name, _ in trainer.generator.named_parameters()]
+    theirs = list(published(dict.fromkeys(names, torch.zeros(2))))
+    entries = optimizers["g_optim"]["state"]
+    state = {}
+    for moment in ("exp_avg", "exp_avg_sq") if entries else ():
+        moments = {name: entries[number][moment] for number, name in enumerate(names)}
+        for number, (name, value) in enumerate(published(moments).items()):
+            assert name == theirs[number]
+            state.setdefault(number, {"step": entries[0]["step"]})[moment] = value
+    optimizers["g_optim"] = {"state": state, "param_groups": []}
+    networks |= {name: published(networks[name]) for name in ("g", "g_ema")}
+    torch.save(networks | optimizers | {"args": None}, path)
+    return path
+
+
+def published(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors of ours in the published layout and its order: a layer's bias tables come first."""
+    theirs = to_published(tensors)
+    layers = {key: key.partition(".attn.")[0] for key in theirs if ".attn." in key}
+    first = {layer: list(layers.values()).index(layer) for layer in layers.values()}
+    places = {key: place for place, key in enumerate(theirs)}
+    starts = {layer: places[list(layers)[number]] for layer, number in first.items()}
+
+    def position(key: str) -> tuple[int, bool, int]:
+        start = starts[layers[key]] if key in layers else places[key]
+        return start, ".attn.rpb" not in key, places[key]
+
+    return {key: theirs[key] for key in sorted(theirs, key=position)}
+
+
+def test_the_published_layout_is_made_here_as_it_is():
+    ours = dict.fromkeys(LAYOUTS["ffhq256"]["generator_current"], torch.zeros(2))
+    assert list(published(ours)) == list(LAYOUTS["ffhq256"]["generator_published"])
 
 
 @pytest.mark.skipif(GPU, reason="the kernels run for real in the test above")

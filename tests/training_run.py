@@ -14,7 +14,7 @@ import torch
 from stylenat.data.writer import write_store
 from stylenat.io import write_json
 from stylenat.training import noise
-from stylenat.training.augment import consistency_augment
+from stylenat.training.augment import augmentation
 from stylenat.training.build import build_trainer
 from stylenat.training.checkpoint import _tensors, save_state
 from stylenat.training.distributed import World
@@ -41,7 +41,10 @@ def advance(trainer: Trainer, until: int, dtype: torch.dtype = torch.float32) ->
             reals(step, config.batch_size)[world.share].to(dtype),
             noise.draw_z(config.seed, step, Purpose.DISCRIMINATOR_Z, shape, world).to(dtype),
             noise.draw_z(config.seed, step, Purpose.GENERATOR_Z, shape, world).to(dtype),
-            consistency_augment(config.seed, step, config.batch_size, world),
+            augmentation(
+                *(config.augment, config.seed, step, config.batch_size, world),
+                trainer.ada.p if trainer.ada else 0.0,
+            ),
         )
 
 

@@ -17,6 +17,8 @@ from stylenat.models.generator import Generator
 # The reference registers this buffer without writing to it, so it holds whatever was there.
 _UNINITIALISED = "_float_tensor"
 _COMPUTED = ("relative_position_index", "attn_mask2", ".kernel")
+# What a state dict holds beside parameters, the discriminator's included.
+_BUFFERS = (*_COMPUTED, _UNINITIALISED, "weight_u", "weight_v", ".ll", ".lh", ".hl", ".hh")
 _LISTED = 20  # of each kind of misfit in an error
 
 
@@ -48,6 +50,35 @@ def generator_from(
         raise UserError(f"{where}, does not fit {model}: {'; '.join(misfits)}.")
     generator.load_state_dict(_as_ours(tensors, own))
     return generator
+
+
+def adam_from(
+    checkpoint: Checkpoint, network: str, parameters: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """Adam's state of g or d under the names of our ``parameters``: ``{name}.exp_avg`` and so on.
+
+    The file numbers parameters in the order of its own layout; our layout joins and turns some
+    tensors, and the moments likewise. Empty where the file has none. Raises :class:`UserError`
+    where it does not fit.
+    """
+    entries, tensors = checkpoint.optimizers.get(network, {}), checkpoint.networks[network]
+    names = [key for key in tensors if not key.endswith(_BUFFERS)]
+    where = f"{checkpoint.path}, optimiser of network {network}"
+    result = {}
+    for moment in ("exp_avg", "exp_avg_sq"):
+        # A parameter that never had a gradient has no entry.
+        found = {
+            name: entries.get(number, {}).get(moment, torch.zeros_like(tensors[name]))
+            for number, name in enumerate(names)
+        }
+        moments = _as_ours(found, parameters) if entries else {}
+        for key, value in moments.items():
+            if value.shape != parameters[key].shape or max(entries) >= len(names):
+                raise UserError(f"{where}, does not fit its network, at {key}; it cannot be used.")
+            result[f"{key}.{moment}"] = value.float().contiguous()
+            step = max(float(entry["step"]) for entry in entries.values())
+            result[f"{key}.step"] = torch.tensor(step)
+    return result
 
 
 def _as_in(tensors: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:

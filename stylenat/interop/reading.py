@@ -5,6 +5,7 @@ There are two arrangements: *published* is flat (``g``, ``d``, ``g_ema``, ``g_op
 plain or OmegaConf containers, ``eval_info`` with NumPy scalars).
 """
 
+import logging
 import pickle
 import re
 from dataclasses import dataclass
@@ -16,7 +17,12 @@ from torch import Tensor
 
 from stylenat.errors import UserError
 
+log = logging.getLogger(__name__)
+
 NETWORKS = ("g", "d", "g_ema")
+
+_WRAPPED = re.compile(r"^(module\.)+|(^|(?<=\.))_orig_mod\.(module\.)*")
+_HALF = (torch.float16, torch.bfloat16)
 
 
 class _Inert:
@@ -61,6 +67,7 @@ class Checkpoint:
 
     path: Path
     networks: dict[str, dict[str, Tensor]]  # "g", "d", "g_ema", as far as they are there
+    optimizers: dict[str, dict[int, dict[str, Any]]]  # "g", "d": Adam's state by parameter number
     settings: dict[str, Any]  # of the generator, as the reference names them
     step: int | None  # updates of the generator so far, by its optimiser
 
@@ -71,8 +78,9 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path)
     content = _load(path)
     try:
-        networks = _networks(content.get("state_dicts", content))
-        step = _updates(content.get("optim_dicts", content))
+        networks = _networks(path, content)
+        optimizers = _optimizers(content.get("optim_dicts", content))
+        step = _updates(optimizers)
         settings = _generator_settings(_plain(content.get("args")))
     except (AttributeError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is not a checkpoint of the reference ({error}).") from error
@@ -81,7 +89,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             f"{path} is not a checkpoint of the reference: among its {len(content)} entries is "
             "neither state_dicts nor g_ema."
         )
-    return Checkpoint(path, networks, settings, step)
+    return Checkpoint(path, networks, optimizers, settings, step)
 
 
 def _load(path: Path) -> Any:
@@ -104,13 +112,29 @@ def _load(path: Path) -> Any:
         ) from error
 
 
-def _networks(content: dict[str, Any]) -> dict[str, dict[str, Tensor]]:
-    networks = {name: content[name] for name in NETWORKS if name in content}
-    for name, tensors in networks.items():
-        for key, value in tensors.items():
-            if not isinstance(key, str) or not isinstance(value, Tensor):
-                raise TypeError(f"{name} has {type(value).__name__} at {key}, not a tensor")
-    return networks
+def _networks(path: Path, content: dict[str, Any]) -> dict[str, dict[str, Tensor]]:
+    """The networks by the reference's names, a generator alone as g_ema; notes what is unusual."""
+    found = content.get("state_dicts", content)
+    networks = {name: found[name] for name in NETWORKS if name in found}
+    bare = content.get("state_dict", content)
+    if not networks and bare and all(isinstance(value, Tensor) for value in bare.values()):
+        log.info("%s holds the tensors of one network; they are taken for the generator", path)
+        networks = {"g_ema": bare}
+    return {name: _cleaned(path, name, tensors) for name, tensors in networks.items()}
+
+
+def _cleaned(path: Path, name: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without what DataParallel and torch.compile add to names, and in single precision."""
+    for key, value in tensors.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise TypeError(f"{name} has {type(value).__name__} at {key}, not a tensor")
+    cleaned = {_WRAPPED.sub("", key): value for key, value in tensors.items()}
+    if cleaned.keys() != tensors.keys():
+        log.info("%s, network %s: names without module. and _orig_mod.", path, name)
+    halves = [key for key, value in cleaned.items() if value.dtype in _HALF]
+    if halves:
+        log.info("%s, network %s: %d tensors of half precision", path, name, len(halves))
+    return cleaned | {key: cleaned[key].float() for key in halves}
 
 
 def _plain(value: Any) -> Any:
@@ -138,9 +162,16 @@ def _generator_settings(arguments: Any) -> dict[str, Any]:
     return settings if isinstance(settings, dict) else {}
 
 
-def _updates(optimizers: dict[str, Any]) -> int | None:
+def _optimizers(content: dict[str, Any]) -> dict[str, dict[int, dict[str, Any]]]:
+    return {
+        network: content[name]["state"]
+        for network, name in (("g", "g_optim"), ("d", "d_optim"))
+        if name in content
+    }
+
+
+def _updates(optimizers: dict[str, dict[int, dict[str, Any]]]) -> int | None:
     try:
-        first = next(iter(optimizers["g_optim"]["state"].values()))
-        return int(first["step"])
+        return int(next(iter(optimizers["g"].values()))["step"])
     except (KeyError, StopIteration):  # weights alone, or no update yet
         return None

@@ -99,6 +99,13 @@ class Discriminator(nn.Module):
             spectral_norm(nn.Linear(last, 1)),
         )
 
+    def trainable(self, frozen: int) -> list[nn.Parameter]:
+        """All parameters but those of the first ``frozen`` levels, nearest to the image (FreezeD;
+        Mo et al. 2020)."""
+        levels = (*self.from_rgbs[:frozen], *self.convs[:frozen])
+        kept = {parameter for level in levels for parameter in level.parameters()}
+        return [parameter for parameter in self.parameters() if parameter not in kept]
+
     def forward(self, images: Tensor) -> Tensor:
         wavelets, features = self.dwt(images), None
         for level, from_rgb in enumerate(self.from_rgbs):

@@ -7,6 +7,7 @@ found out before it is trained on.
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ NETWORKS = {
     "average": "generator_ema",
 }
 OPTIMIZERS = ("generator", "discriminator")
+ADA = "ada"  # its probability and what decides on the next
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,9 @@ def require_same(state: State, experiment: ExperimentConfig, data: dict[str, Any
         found = state.meta[key]
         if key == "data" and found is None:  # the initial state has seen no data yet
             continue
+        if key == "experiment":  # a record from before there was a key lacks it
+            with suppress(UserError):
+                found = json.loads(json.dumps(ExperimentConfig.from_dict(found).to_dict()))
         difference = _difference(key, found, wanted[key])
         if difference:
             raise UserError(
@@ -123,7 +128,9 @@ def restore(trainer: Trainer, state: State) -> None:
             {k.removeprefix(prefix): v for k, v in state.tensors.items() if k.startswith(prefix)}
         )
     for name in OPTIMIZERS:
-        _restore_optimizer(trainer, name, state.tensors)
+        restore_optimizer(trainer, name, state.tensors)
+    if trainer.ada:
+        trainer.ada.state.copy_(state.tensors[ADA])
     trainer.step = state.step
 
 
@@ -166,16 +173,20 @@ def _tensors(trainer: Trainer) -> dict[str, Tensor]:
         for key, parameter in getattr(trainer, name).named_parameters():
             for moment, value in optimizer.state.get(parameter, {}).items():
                 tensors[f"{name}_optimizer.{key}.{moment}"] = value
+    if trainer.ada:
+        tensors[ADA] = trainer.ada.state
     return tensors
 
 
-def _restore_optimizer(trainer: Trainer, name: str, tensors: dict[str, Tensor]) -> None:
+def restore_optimizer(trainer: Trainer, name: str, tensors: dict[str, Tensor]) -> None:
+    """Put Adam's state of one network, named as in a state, into the trainer's optimiser."""
     optimizer = getattr(trainer, f"{name}_optimizer")
     optimizer.state.clear()
+    trained = set(optimizer.param_groups[0]["params"])  # without what is frozen
     for key, parameter in getattr(trainer, name).named_parameters():
         prefix = f"{name}_optimizer.{key}."
         for moment in ("step", "exp_avg", "exp_avg_sq"):
-            if prefix + moment in tensors:
+            if prefix + moment in tensors and parameter in trained:
                 value = tensors[prefix + moment].to(parameter.device, copy=True)
                 optimizer.state[parameter][moment] = value
 

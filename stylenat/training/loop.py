@@ -12,7 +12,7 @@ from tqdm import tqdm
 from stylenat.errors import UserError
 from stylenat.images import from_uint8
 from stylenat.training import noise
-from stylenat.training.augment import consistency_augment
+from stylenat.training.augment import augmentation
 from stylenat.training.checkpoint import restore
 from stylenat.training.interruption import Interruption
 from stylenat.training.noise import Purpose
@@ -112,7 +112,10 @@ class TrainingLoop:
             from_uint8(pixels),
             noise.draw_z(training.seed, step, Purpose.DISCRIMINATOR_Z, shape, world),
             noise.draw_z(training.seed, step, Purpose.GENERATOR_Z, shape, world),
-            consistency_augment(training.seed, step, training.batch_size, world),
+            augmentation(
+                *(training.augment, training.seed, step, training.batch_size, world),
+                self.trainer.ada.p if self.trainer.ada else 0.0,
+            ),
         )
 
     def _watch(self, record: Record) -> None:

@@ -1,8 +1,10 @@
 """The losses of StyleNAT's training (paper, section 4), as functions of tensors."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 
 def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
@@ -15,7 +17,7 @@ def generator_loss(fake: Tensor) -> Tensor:
     return F.softplus(-fake).mean()
 
 
-def r1_penalty(discriminator: nn.Module, reals: Tensor) -> Tensor:
+def r1_penalty(discriminator: Callable[[Tensor], Tensor], reals: Tensor) -> Tensor:
     """E‖∇D‖² over reals (B, 3, S, S), differentiable in D (Mescheder et al. 2018)."""
     reals = reals.detach().requires_grad_(True)
     (gradient,) = torch.autograd.grad(discriminator(reals).sum(), reals, create_graph=True)

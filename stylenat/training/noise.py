@@ -20,6 +20,7 @@ class Purpose(IntEnum):
     GENERATOR_Z = 1
     AUGMENT_REAL = 2
     AUGMENT_FAKE = 3
+    AUGMENT_GENERATED = 4  # in the generator's step
 
 
 def stream(seed: int, step: int, purpose: Purpose) -> np.random.Generator:

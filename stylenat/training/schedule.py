@@ -15,9 +15,15 @@ def lr_factor(config: TrainingConfig, step: int) -> float:
     return min(1.0, max(0.0, left))
 
 
-def ema_decay(config: TrainingConfig) -> float:
-    """Share of the running average that survives one iteration: ``0.5^(1 / half-life)``."""
-    return 0.5 ** (1 / config.ema_half_life)
+def ema_decay(config: TrainingConfig, step: int) -> float:
+    """Share of the running average that survives iteration ``step``: ``0.5^(1 / half-life)``.
+
+    With ``ema_rampup`` the half-life is at most that share of the iterations before (StyleGAN2).
+    """
+    half_life = config.ema_half_life
+    if config.ema_rampup is not None:
+        half_life = min(half_life, config.ema_rampup * step)
+    return 0.5 ** (1 / half_life) if half_life else 0.0
 
 
 def lazy_correction(config: TrainingConfig) -> float:

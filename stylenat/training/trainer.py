@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from stylenat.config import TrainingConfig
 from stylenat.models import Discriminator, Generator
 from stylenat.training import schedule
-from stylenat.training.augment import Augment
+from stylenat.training.augment import SHOWN, WHOLE, Augment
+from stylenat.training.augment.ada import AdaptiveProbability
 from stylenat.training.distributed import World
 from stylenat.training.losses import discriminator_loss, generator_loss, r1_penalty
+from stylenat.training.noise import Purpose
 
 Record = dict[str, Tensor | float]  # scalars by name
 
@@ -45,25 +47,37 @@ class Trainer:
         self.generator = generator.train()
         self.discriminator = discriminator.train()
         self.generator_ema = copy.deepcopy(generator).eval().requires_grad_(False)
+        # What is trained of each network; the rest of the discriminator is frozen (FreezeD).
+        self.discriminator.requires_grad_(False)
+        self.trained = {
+            self.generator: list(generator.parameters()),
+            self.discriminator: discriminator.trainable(config.freeze_discriminator),
+        }
         self.step = 0
         self.skipped = 0  # optimiser steps dropped in the iteration under way
         correction = schedule.lazy_correction(config)
         self.generator_lr = config.generator_lr
         self.discriminator_lr = config.discriminator_lr * correction
-        self.generator_optimizer = _adam(generator, config.beta1, config.beta2)
+        self.generator_optimizer = _adam(self.trained[generator], config.beta1, config.beta2)
         self.discriminator_optimizer = _adam(
-            discriminator, config.beta1**correction, config.beta2**correction
+            self.trained[discriminator], config.beta1**correction, config.beta2**correction
         )
         self.optimizers = {
             self.generator: self.generator_optimizer,
             self.discriminator: self.discriminator_optimizer,
         }
+        self.ada = None
+        if config.augment == "ada":
+            self.ada = AdaptiveProbability(
+                config.ada_target, config.ada_images, config.batch_size, self.world.device
+            )
 
     def iteration(self, reals: Tensor, z_d: Tensor, z_g: Tensor, augment: Augment) -> Record:
         """Train on reals (B, 3, S, S), normalised, and the two networks' z (B, style_dim).
 
-        ``augment`` is bCR's T, called first on the reals, then on the fakes. Returns scalars of
-        this iteration, means over all ranks: losses, logits, gradient norms, rates.
+        ``augment`` is bCR's T, or, with ADA and DiffAugment, what is done to all that the
+        discriminator is shown. Returns scalars of this iteration, means over all ranks: losses,
+        logits, gradient norms, rates.
         """
         factor = schedule.lr_factor(self.config, self.step)
         _set_lr(self.discriminator_optimizer, self.discriminator_lr * factor)
@@ -74,31 +88,38 @@ class Trainer:
         }
         self.skipped = 0
         # Gradients of the other network would not be used.
-        self.generator.requires_grad_(False)
-        self.discriminator.requires_grad_(True)
+        self._require_grad(self.generator, False)
+        self._require_grad(self.discriminator, True)
         record |= self._discriminator_step(reals, z_d, augment)
         if self.step % self.config.r1_interval == 0:
-            record |= self._r1_step(reals)
-        self.discriminator.requires_grad_(False)
-        self.generator.requires_grad_(True)
-        record |= self._generator_step(z_g)
+            record |= self._r1_step(reals, augment)
+        self._require_grad(self.discriminator, False)
+        self._require_grad(self.generator, True)
+        record |= self._generator_step(z_g, augment)
         self._update_ema()
+        if self.ada:
+            record["augment_p"] = self.ada.state[0].clone()
+            self.ada.update(record["sign_real"], self.step)
         self.step += 1
         return record | {"skipped": self.skipped}
 
     def _discriminator_step(self, reals: Tensor, z: Tensor, augment: Augment) -> Record:
         config, discriminator = self.config, self.discriminator
         fakes = torch.stack([self.generator(z[part]) for part in self._parts()], 1).flatten(0, 1)
-        if config.bcr_weight > 0:
+        consistent = config.augment == "bcr" and config.bcr_weight > 0
+        if consistent:
             # The reals' T is drawn before the fakes', but the fakes' forward comes first.
-            augmented_reals = augment(reals)
-            augmented_fakes = augment(fakes)
+            augmented_reals = augment(reals, Purpose.AUGMENT_REAL, WHOLE)
+            augmented_fakes = augment(fakes, Purpose.AUGMENT_FAKE, WHOLE)
         sums = defaultdict(float)
         for part in self._parts():
-            fake, real = discriminator(fakes[part]), discriminator(reals[part])
+            fake = discriminator(self._shown(fakes[part], augment, Purpose.AUGMENT_FAKE, part))
+            real = discriminator(self._shown(reals[part], augment, Purpose.AUGMENT_REAL, part))
             loss = discriminator_loss(real, fake)
             means = {"loss_d": loss, "d_real": real.mean(), "d_fake": fake.mean()}
-            if config.bcr_weight > 0:
+            if self.ada:
+                means["sign_real"] = real.sign().mean()
+            if consistent:
                 bcr = F.mse_loss(discriminator(augmented_fakes[part]), fake)
                 bcr = bcr + F.mse_loss(discriminator(augmented_reals[part]), real)
                 loss = loss + config.bcr_weight * bcr
@@ -107,27 +128,42 @@ class Trainer:
             self._sum(sums, means)
         return self._update(discriminator, sums, "grad_norm_d", config.gradient_clip)
 
-    def _r1_step(self, reals: Tensor) -> Record:
+    def _r1_step(self, reals: Tensor, augment: Augment) -> Record:
         config = self.config
         sums = defaultdict(float)
         for part in self._parts():
-            penalty = r1_penalty(self.discriminator, reals[part])
+
+            def logits(images: Tensor, part: slice = part) -> Tensor:
+                shown = self._shown(images, augment, Purpose.AUGMENT_REAL, part)
+                return self.discriminator(shown)
+
+            penalty = r1_penalty(logits, reals[part])
             (
                 config.r1_gamma / 2 * config.r1_interval * penalty / self.accumulation_steps
             ).backward()
             self._sum(sums, {"r1": penalty})
-        for parameter in self.discriminator.parameters():
+        for parameter in self.trained[self.discriminator]:
             if parameter.grad is None:  # Adam must take the step with every parameter
                 parameter.grad = torch.zeros_like(parameter)
         return self._update(self.discriminator, sums, "grad_norm_r1")
 
-    def _generator_step(self, z: Tensor) -> Record:
+    def _generator_step(self, z: Tensor, augment: Augment) -> Record:
         sums = defaultdict(float)
         for part in self._parts():
-            loss = generator_loss(self.discriminator(self.generator(z[part])))
+            fakes = self.generator(z[part])
+            shown = self._shown(fakes, augment, Purpose.AUGMENT_GENERATED, part)
+            loss = generator_loss(self.discriminator(shown))
             (loss / self.accumulation_steps).backward()
             self._sum(sums, {"loss_g": loss})
         return self._update(self.generator, sums, "grad_norm_g")
+
+    def _shown(self, images: Tensor, augment: Augment, purpose: Purpose, part: slice) -> Tensor:
+        """What the discriminator is shown of images."""
+        return augment(images, purpose, part) if self.config.augment in SHOWN else images
+
+    def _require_grad(self, network: nn.Module, required: bool) -> None:
+        for parameter in self.trained[network]:
+            parameter.requires_grad_(required)
 
     def _parts(self) -> Iterator[slice]:
         """Our share in :attr:`accumulation_steps` parts, whose gradients add up to those of the whole.
@@ -164,7 +200,7 @@ class Trainer:
         finite, the gradients are dropped and the step is counted in ``self.skipped``: the ranks
         reach the same decision, because they have the same averages.
         """
-        parameters = list(network.parameters())
+        parameters = self.trained[network]
         gradients = [parameter.grad for parameter in parameters]
         self.world.all_reduce_mean_([*gradients, *record.values()])
         norm = nn.utils.get_total_norm(gradients)
@@ -183,13 +219,13 @@ class Trainer:
         torch._foreach_lerp_(
             list(self.generator_ema.parameters()),
             list(self.generator.parameters()),
-            1 - schedule.ema_decay(self.config),
+            1 - schedule.ema_decay(self.config, self.step),
         )
 
 
-def _adam(network: nn.Module, beta1: float, beta2: float) -> torch.optim.Adam:
+def _adam(parameters: list[nn.Parameter], beta1: float, beta2: float) -> torch.optim.Adam:
     # The rate is set before every step; fused is the fastest form on CPUs and GPUs alike.
-    return torch.optim.Adam(network.parameters(), lr=0.0, betas=(beta1, beta2), fused=True)
+    return torch.optim.Adam(parameters, lr=0.0, betas=(beta1, beta2), fused=True)
 
 
 def _set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -67,6 +67,26 @@ def foreign_experiments():
     return [name for name, it in EXPERIMENTS.items() if it.checkpoint is not None]
 
 
+def downloading_experiments():
+    """Experiments with weights from an address, to evaluate or to start from."""
+    return [name for name, it in EXPERIMENTS.items() if download_of(it)]
+
+
+def download_of(experiment):
+    """Where an experiment's weights are downloaded from, or None."""
+    source = experiment.checkpoint
+    if source is None and (start := experiment.config.training.start_from):
+        source = {"url": start.url, "sha256": start.sha256}
+    if source and source.get("url"):
+        return {"url": source["url"], "sha256": source.get("sha256")}
+
+
+def first_files():
+    """A pattern that the states and weights begin with that training starts from."""
+    names = (f"{re.escape(name)}/(train|weights)/{it.snapshots[0]}" for name, it in EXPERIMENTS.items())
+    return f"({'|'.join(names)})[.]"
+
+
 def protocols_at(experiment, step):
     """What is measured of this snapshot."""
     it = EXPERIMENTS[experiment]
@@ -152,13 +172,28 @@ def shown_reals(wildcards):
 
 def previous_state(wildcards):
     """The state that a training segment starts from."""
-    segment, step = EXPERIMENTS[wildcards.experiment].segment, int(wildcards.step)
-    if step % segment:
+    it, step = EXPERIMENTS[wildcards.experiment], int(wildcards.step)
+    first, segment = it.snapshots[0], it.segment
+    if step < first or (step - first) % segment:
         refuse(
             f"experiments.{wildcards.experiment}.run.segment: there is no snapshot at iteration "
-            f"{step}, which is not a multiple of {segment}"
+            f"{step}, which is not {f'{first} plus ' if first else ''}a multiple of {segment}"
         )
     return f"results/{wildcards.experiment}/train/{step - segment}.state"
+
+
+def start_file(wildcards):
+    """What training starts from, if not from initial weights."""
+    start = EXPERIMENTS[wildcards.experiment].config.training.start_from
+    if start is None:
+        return []
+    if start.url:
+        return f"results/weights/{wildcards.experiment}.pth"
+    if start.file:
+        return start.file
+    if EXPERIMENTS[start.experiment].checkpoint is None:
+        return f"results/{start.experiment}/train/{start.step}.state"
+    return f"results/{start.experiment}/weights/{start.step}.safetensors"
 
 
 def checkpoint_file(wildcards):
@@ -305,7 +340,7 @@ def dataset_value(key, default=None):
 def weights_source(wildcards):
     """Where a weights file comes from: of a feature network, or of an experiment's checkpoint."""
     name = wildcards.weights
-    return json.dumps(config["weights"].get(name) or EXPERIMENTS[name].checkpoint)
+    return json.dumps(config["weights"].get(name) or download_of(EXPERIMENTS[name]))
 
 
 def checkpoint_step(wildcards):

@@ -45,7 +45,7 @@ rule weights:
     log:
         "results/logs/weights/{weights}.log",
     wildcard_constraints:
-        weights=any_of([*config["weights"], *foreign_experiments()]),
+        weights=any_of([*config["weights"], *downloading_experiments()]),
     conda:
         "../../envs/data.yaml"
     params:

@@ -12,20 +12,25 @@ rule experiment:
         "python -m stylenat.steps.experiment --values {params.values:q} --output {output} --log {log}"
 
 
+# What training starts from: initial weights, or what training.start_from names.
 rule initialise:
     input:
         experiment="results/{experiment}/experiment.json",
+        start=start_file,
     output:
-        state="results/{experiment}/train/0.state",
-        weights="results/{experiment}/weights/0.safetensors",
+        state="results/{experiment}/train/{step}.state",
+        weights="results/{experiment}/weights/{step}.safetensors",
     log:
-        "results/logs/initialise/{experiment}.log",
+        "results/logs/initialise/{experiment}.{step}.log",
     wildcard_constraints:
-        experiment=any_of(trained_experiments()),
+        experiment=f"(?={first_files()})({any_of(trained_experiments())})",
+        step="[0-9]+",
     conda:
         "../../envs/networks.yaml"
+    params:
+        start=lambda wildcards, input: f"--start {input.start}" if input.start else "",
     shell:
-        "python -m stylenat.steps.initialise --experiment {input.experiment}"
+        "python -m stylenat.steps.initialise --experiment {input.experiment} {params.start}"
         " --state {output.state} --weights {output.weights} --log {log}"
 
 
@@ -44,7 +49,7 @@ rule train:
     benchmark:
         "results/benchmarks/train/{experiment}.{step}.tsv"
     wildcard_constraints:
-        experiment=any_of(trained_experiments()),
+        experiment=f"(?!{first_files()})({any_of(trained_experiments())})",
         step="[1-9][0-9]*",
     conda:
         "../../envs/networks.yaml"

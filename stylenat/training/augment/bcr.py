@@ -1,20 +1,14 @@
 """The augmentation T of balanced consistency regularisation (Zhao et al. 2020, bCR).
 
 Per image, in this order: flip, translation, brightness, saturation, contrast, cut-out; on
-ImageNet-normalised images. No gradient flows through T: its inputs are data or detached fakes.
+ImageNet-normalised images.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
-
-from stylenat.training.distributed import World
-from stylenat.training.noise import Purpose, stream
-
-Augment = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -51,46 +45,42 @@ def draw(rng: np.random.Generator, batch: int, side: int) -> dict[str, np.ndarra
     }
 
 
-@torch.no_grad()
 def apply(images: Tensor, draws: Draws) -> Tensor:
     """T(images) for images (B, 3, S, S); pixels that move in from outside are 0."""
+    x = torch.where(_each(draws.flip, images), images.flip(3), images)
+    x = translate(x, draws)
+    x = recolour(x, draws)
+    return cut_out(x, draws)
 
-    def each(values: Tensor) -> Tensor:
-        return values.to(images.device).view(-1, 1, 1, 1)
 
-    batch, channels, height, width = images.shape
-    x = torch.where(each(draws.flip), images.flip(3), images)
-
-    rows = torch.arange(height, device=x.device).view(1, 1, -1, 1) - each(draws.shift_y)
-    columns = torch.arange(width, device=x.device).view(1, 1, 1, -1) - each(draws.shift_x)
+def translate(x: Tensor, draws: Draws) -> Tensor:
+    """Shift (B, 3, S, S) by whole pixels; those that move in from outside are 0."""
+    batch, channels, height, width = x.shape
+    rows = torch.arange(height, device=x.device).view(1, 1, -1, 1) - _each(draws.shift_y, x)
+    columns = torch.arange(width, device=x.device).view(1, 1, 1, -1) - _each(draws.shift_x, x)
     inside = ((rows >= 0) & (rows < height)) & ((columns >= 0) & (columns < width))
     x = x.gather(2, rows.clamp(0, height - 1).expand(batch, channels, height, width))
-    x = x.gather(3, columns.clamp(0, width - 1).expand(batch, channels, height, width)) * inside
+    return x.gather(3, columns.clamp(0, width - 1).expand(batch, channels, height, width)) * inside
 
-    x = x + each(draws.brightness).to(x.dtype)
-    x = _about(x.mean(1, keepdim=True), x, each(draws.saturation))
-    x = _about(x.mean((1, 2, 3), keepdim=True), x, each(draws.contrast))
 
-    cut = _cut_side(height)
-    rows = torch.arange(height, device=x.device).view(1, 1, -1, 1) - each(draws.cut_y)
-    columns = torch.arange(width, device=x.device).view(1, 1, 1, -1) - each(draws.cut_x)
+def recolour(x: Tensor, draws: Draws) -> Tensor:
+    """Brightness, saturation and contrast of (B, 3, S, S)."""
+    x = x + _each(draws.brightness, x).to(x.dtype)
+    x = _about(x.mean(1, keepdim=True), x, _each(draws.saturation, x))
+    return _about(x.mean((1, 2, 3), keepdim=True), x, _each(draws.contrast, x))
+
+
+def cut_out(x: Tensor, draws: Draws) -> Tensor:
+    """Set a square of half the side to 0."""
+    cut = _cut_side(x.shape[-1])
+    rows = torch.arange(x.shape[2], device=x.device).view(1, 1, -1, 1) - _each(draws.cut_y, x)
+    columns = torch.arange(x.shape[3], device=x.device).view(1, 1, 1, -1) - _each(draws.cut_x, x)
     hidden = ((rows >= 0) & (rows < cut)) & ((columns >= 0) & (columns < cut))
     return x.masked_fill(hidden, 0.0)
 
 
-def consistency_augment(seed: int, step: int, batch: int, world: World) -> Augment:
-    """T of one iteration: the first call augments the reals, the second, independently, the fakes.
-
-    ``batch`` is the total; images passed to it are this rank's share.
-    """
-    purposes = iter((Purpose.AUGMENT_REAL, Purpose.AUGMENT_FAKE))
-
-    def augment(images: Tensor) -> Tensor:
-        values = draw(stream(seed, step, next(purposes)), batch, images.shape[-1])
-        share = {key: torch.from_numpy(value[world.share]) for key, value in values.items()}
-        return apply(images, Draws(**share))
-
-    return augment
+def _each(values: Tensor, like: Tensor) -> Tensor:
+    return values.to(like.device).view(-1, 1, 1, 1)
 
 
 def _cut_side(side: int) -> int:
