@@ -180,6 +180,7 @@ class Source(Section):
     path: Text = None
     json_: Text = Field(None, alias="json")
     licence: Text = None
+    classes: choice("folders", "dataset.json") = None
     urls: tuple[Annotated[Url | str, PlainValidator(_url)], ...] = None
     style: Text = None
     count: Count = None
@@ -196,15 +197,34 @@ class Source(Section):
         for key in needed.get(self.kind, ()):
             if not getattr(self, key) and getattr(self, key) != 0:
                 raise Complaint("is missing", key)
+        if self.classes and self.kind not in ("folder", "zip"):
+            raise Complaint(f"a source of kind {self.kind} keeps no class labels", "classes")
         return self
+
+
+def _test(value: Any) -> Any:
+    """Sources of held-out images, or the share of the images that is held out."""
+    return nested(SomeSources if isinstance(value, list) else Share, value)
+
+
+SomeSources = Annotated[tuple[Source, ...], Field(min_length=1)]
+Share = number(above=0, below=1)
+_TEST = WithJsonSchema(
+    {
+        "anyOf": [
+            {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+            {"type": "array", "minItems": 1},
+        ]
+    }
+)
 
 
 class Dataset(Section):
     resolution: number(integer=True, minimum=8, maximum=2**16)
     filter: choice("lanczos", "box", "none")
     max_corrupt: number(integer=True, minimum=0) = 0
-    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
-    test: Annotated[tuple[Source, ...], Field(min_length=1)] = None
+    sources: SomeSources
+    test: Annotated[tuple[Source, ...] | float, PlainValidator(_test), _TEST] = None
 
 
 class Comparison(Section):

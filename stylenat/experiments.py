@@ -135,7 +135,7 @@ def _has(values: Any, path: Key) -> bool:
 
 def _check_held_out(key: str, dataset: Dataset) -> None:
     """Refuse avatars that are both in the data set and in its test split."""
-    for here, held_out in enumerate(dataset.test or ()):
+    for here, held_out in enumerate(dataset.test if isinstance(dataset.test, tuple) else ()):
         for there, source in enumerate(dataset.sources):
             if not held_out.kind == source.kind == "avatars":
                 continue

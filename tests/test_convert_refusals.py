@@ -26,7 +26,7 @@ def tensors():
 def faulty(tensors: dict, change: dict[str, Any]) -> interop.Checkpoint:
     """A checkpoint with some tensors replaced, or taken away (None)."""
     changed = {k: v for k, v in (tensors | change).items() if v is not None}
-    return interop.Checkpoint(Path("c.pt"), {"g_ema": changed}, {}, None)
+    return interop.Checkpoint(Path("c.pt"), {"g_ema": changed}, {}, {}, None)
 
 
 INDEX = "layers.0.blocks.0.attn.relative_position_index"

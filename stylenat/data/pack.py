@@ -78,6 +78,7 @@ def pack(
                 "source": source.describe(),
                 "licence": source.licence,
                 "creator": source.creator,
+                **({"classes": sorted(set(source.classes))} if source.classes else {}),
                 "notes": [f"left out {name}: {reason}" for _, name, reason in progress.left_out],
             }
         )

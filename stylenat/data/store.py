@@ -46,8 +46,8 @@ class ImageStore:
 
     @cached_property
     def metadata(self) -> dict[str, Any]:
-        """name, count, resolution, filter, codec, source, licence, creator, content_sha256,
-        notes."""
+        """name, count, resolution, filter, codec, source, licence, creator, content_sha256, notes;
+        and classes, where there are labels."""
         value = self._reader.get(META_KEY)
         if value is None:
             raise UserError(

@@ -10,6 +10,7 @@ from stylenat import command
 from stylenat.data.pack import PackSettings, pack
 from stylenat.data.prepare import FILTERS
 from stylenat.data.sources import open_source
+from stylenat.data.sources.split import Split
 from stylenat.io import read_json
 
 
@@ -17,6 +18,8 @@ def run(args: argparse.Namespace) -> None:
     manifest = read_json(args.manifest)
     directory = args.manifest.parent / manifest["directory"]
     source = open_source(manifest["source"], args.resolution, directory, manifest["files"])
+    if args.test_share is not None:
+        source = Split(source, args.test_share, args.held_out)
     settings = PackSettings(args.name, args.resolution, args.filter)
     with command.progress(total=len(source.names), desc="packing", unit="image") as bar:
         record = pack(
@@ -37,6 +40,12 @@ def main() -> None:
     options.add_argument("--filter", choices=FILTERS, required=True, help="how to resize")
     options.add_argument(
         "--max-corrupt", type=int, default=0, help="images that may be left out as unusable"
+    )
+    options.add_argument(
+        "--test-share", type=float, help="share of the images that is held out, and left out here"
+    )
+    options.add_argument(
+        "--held-out", action="store_true", help="pack that share instead of the rest"
     )
     options.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
     options.add_argument("--output", type=Path, required=True, help="the data set (LMDB)")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from stylenat import command, runtime
+from stylenat.data.sources.classes import CLASS
 from stylenat.data.store import ImageStore
 from stylenat.errors import UserError
 from stylenat.metrics.attributes import encode
@@ -30,19 +31,27 @@ def run(args: argparse.Namespace) -> None:
     statistics.save(args.output)
 
 
+def _indices(subset: str, store: ImageStore) -> np.ndarray:
+    """Ascending indices of a subset, or, for ``class=name``, of a class."""
+    if not subset.startswith(f"{CLASS}="):
+        return choose(subset, len(store), SUBSET_SEED)
+    wanted = subset.removeprefix(f"{CLASS}=")
+    if wanted not in (classes := store.metadata.get("classes", [])):
+        there = f"there are {', '.join(classes)}" if classes else "it has no class labels"
+        raise UserError(f"{store.path} has no class {wanted!r}; {there}.")
+    classed = (store.attributes(index) for index in range(len(store)))
+    return np.flatnonzero([attributes[CLASS] == wanted for attributes in classed])
+
+
 def _label(statistics: Statistics, stores: list[ImageStore], subset: str) -> None:
     """Add the attributes of the images, in the order of their features, if any are known."""
-    images = (
-        store.attributes(int(index))
-        for store in stores
-        for index in choose(subset, len(store), SUBSET_SEED)
-    )
+    images = (store.attributes(int(index)) for store in stores for index in _indices(subset, store))
     if (encoded := encode(list(images))) is not None:
         statistics.labels, statistics.record["attributes"] = encoded
 
 
 def _statistics(network: Extractor, store: ImageStore, args: argparse.Namespace) -> Statistics:
-    indices = choose(args.subset, len(store), SUBSET_SEED)
+    indices = _indices(args.subset, store)
     moments = Moments.zeros(network.dimension)
     kept = np.empty((len(indices), network.dimension), np.float32) if args.features else None
     with command.progress(total=len(indices), desc=store.path.name, unit="img") as bar:
@@ -85,7 +94,9 @@ def main() -> None:
         "--images", type=Path, nargs="+", required=True, help="image set (LMDB), or its parts"
     )
     options.add_argument(
-        "--subset", default="all", help="all, a number (a seeded draw of so many), half0 or half1"
+        "--subset",
+        default="all",
+        help="all, a number (a seeded draw of so many), half0, half1 or class=NAME",
     )
     options.add_argument("--extractor", choices=NETWORKS, required=True, help="feature network")
     options.add_argument("--weights", type=Path, required=True, help="its weights")

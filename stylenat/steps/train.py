@@ -63,6 +63,10 @@ def data_identity(path: Path, experiment: ExperimentConfig) -> dict:
                 f"{path}: its {key} is {metadata[key]}, the experiment needs {wanted}; "
                 "pack the data set the experiment names."
             )
+    if classes := metadata.get("classes"):
+        command.log.info(
+            "%s has %d classes; training is unconditional and does not use them", path, len(classes)
+        )
     return {key: metadata[key] for key in IDENTITY}
 
 

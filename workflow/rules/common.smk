@@ -43,9 +43,9 @@ for name, it in config["protocols"].items():
         refuse(f"protocols.{name}.metric: {it['metric']!r} is not one of {', '.join(METRICS)}")
 
 
-# A data set's held-out images are a data set of their own.
+# A data set's held-out images are a data set of their own: of other sources, or a share of the same.
 DATASETS = config["datasets"] | {
-    f"{name}.test": it | {"sources": it["test"]}
+    f"{name}.test": it | ({"sources": it["test"]} if isinstance(it["test"], list) else {})
     for name, it in config["datasets"].items()
     if "test" in it
 }
@@ -83,7 +83,9 @@ def download_of(experiment):
 
 def first_files():
     """A pattern that the states and weights begin with that training starts from."""
-    names = (f"{re.escape(name)}/(train|weights)/{it.snapshots[0]}" for name, it in EXPERIMENTS.items())
+    names = (
+        f"{re.escape(name)}/(train|weights)/{it.snapshots[0]}" for name, it in EXPERIMENTS.items()
+    )
     return f"({'|'.join(names)})[.]"
 
 
@@ -153,6 +155,13 @@ def curves(names):
 
 
 # ----------------------------------------------------------------------------------------- inputs
+
+
+def manifest(wildcards):
+    """What was downloaded of a data set; one for both parts where a share is held out."""
+    name = wildcards.dataset
+    whole = name.removesuffix(".test") if isinstance(DATASETS[name].get("test"), float) else name
+    return f"results/data/{whole}.download.json"
 
 
 def dataset(wildcards):
@@ -331,6 +340,15 @@ def experiment_values(wildcards):
 
 def dataset_sources(wildcards):
     return json.dumps(DATASETS[wildcards.dataset]["sources"])
+
+
+def split_of(wildcards):
+    """The share of a data set's images that is held out, and which part of it this is."""
+    name = wildcards.dataset
+    share = DATASETS[name].get("test")
+    if not isinstance(share, float):
+        return ""
+    return f"--test-share {share}{' --held-out' if name.endswith('.test') else ''}"
 
 
 def dataset_value(key, default=None):

@@ -18,7 +18,7 @@ rule download:
 
 rule pack:
     input:
-        "results/data/{dataset}.download.json",
+        manifest,
     output:
         "results/data/{dataset}.lmdb",
     log:
@@ -32,10 +32,11 @@ rule pack:
         resolution=dataset_value("resolution"),
         filter=dataset_value("filter"),
         max_corrupt=dataset_value("max_corrupt", 0),
+        split=split_of,
     shell:
         "python -m stylenat.steps.pack --name {wildcards.dataset} --manifest {input}"
         " --resolution {params.resolution} --filter {params.filter}"
-        " --max-corrupt {params.max_corrupt} --workers {threads} --output {output} --log {log}"
+        " --max-corrupt {params.max_corrupt} {params.split} --workers {threads} --output {output} --log {log}"
 
 
 # Feature networks, and checkpoints trained elsewhere.

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from PIL import Image
 
+from stylenat.data.sources.classes import CLASS
+
 
 class Source(ABC):
     """A fixed sequence of images, each with a name, readable in any order.
@@ -14,6 +16,7 @@ class Source(ABC):
 
     licence: str
     creator: str | None = None  # who is to be named
+    classes: Sequence[str] = ()  # each image's class, where the source keeps them
     names: Sequence[str]  # one per image, for messages, in the order in which they are packed
 
     @abstractmethod
@@ -26,7 +29,7 @@ class Source(ABC):
 
     def attributes(self, index: int) -> dict[str, str] | None:
         """What is known of image ``index`` beside its pixels, by name."""
-        return None
+        return {CLASS: self.classes[index]} if self.classes else None
 
     def pixel_md5(self, index: int) -> str | None:
         """MD5 the image's decoded RGB pixels must have before they are resized, where known."""

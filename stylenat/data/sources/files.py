@@ -11,6 +11,7 @@ from PIL import Image
 from stylenat.data.environment import Reader
 from stylenat.data.extract import refuse_bomb
 from stylenat.data.sources.base import Source
+from stylenat.data.sources.classes import read_classes
 from stylenat.data.store import META_KEY, ImageStore, index_key
 from stylenat.errors import UserError
 
@@ -44,7 +45,9 @@ class Files(Source):
 class Folder(Files):
     """The images below a folder, at any depth, of any format, sorted by relative path."""
 
-    def __init__(self, path: str | Path, licence: str = "not stated") -> None:
+    def __init__(
+        self, path: str | Path, licence: str = "not stated", classes: str | None = None
+    ) -> None:
         path = Path(path)
         if not path.is_dir():
             raise UserError(f"{path} is not a folder.")
@@ -52,6 +55,12 @@ class Folder(Files):
         self.names = sorted(self._find())
         if not self.names:
             raise UserError(f"{path} holds no images{_suggestion(path)}.")
+        if classes:
+
+            def content(name: str) -> bytes:
+                return (path / name).read_bytes()
+
+            self.classes = read_classes(classes, str(path), self.names, content)
 
     def _find(self) -> list[str]:
         found, seen = [], set()
@@ -77,7 +86,9 @@ def _suggestion(folder: Path) -> str:
 class Zip(Source):
     """The images in a zip archive, sorted by name, read in place: nothing is extracted."""
 
-    def __init__(self, path: str | Path, licence: str = "not stated") -> None:
+    def __init__(
+        self, path: str | Path, licence: str = "not stated", classes: str | None = None
+    ) -> None:
         self.path = Path(path)
         self.licence = licence
         self._pid = -1
@@ -90,6 +101,8 @@ class Zip(Source):
                 f"{self.path}: {member.filename}", member.file_size, max(member.compress_size, 1)
             )
         self.names = sorted(member.filename for member in members)
+        if classes:
+            self.classes = read_classes(classes, str(path), self.names, self._open().read)
 
     def _open(self) -> zipfile.ZipFile:
         # Processes must not share one file position.
