@@ -28,6 +28,7 @@ from stylenat.fields import (
     Seeds,
     Sha256,
     SomeCounts,
+    SomeSeeds,
     SomeTexts,
     Step,
     Text,
@@ -277,6 +278,22 @@ class FeatureWeights(Section):
         return self
 
 
+class Ablation(Section):
+    """Variants of an experiment, each with the same seeds, compared with one of them."""
+
+    base: Name
+    protocol: Name
+    baseline: Name
+    seeds: SomeSeeds
+    variants: dict[Name, dict[str, Any]]
+
+    @model_validator(mode="after")
+    def _has_its_baseline(self) -> Self:
+        if self.baseline not in self.variants:
+            raise Complaint(f"there is no variant {self.baseline!r}", "baseline")
+        return self
+
+
 class Configuration(Section):
     """The whole file; experiments are checked again, after the defaults are merged."""
 
@@ -284,6 +301,7 @@ class Configuration(Section):
     defaults: dict[str, Any]
     comparison: Comparison
     experiments: dict[Name, dict[str, Any]]
+    ablations: dict[Name, Ablation] = {}
     datasets: dict[Name, Dataset]
     protocols: dict[Name, Protocol]
     weights: dict[Name, FeatureWeights]
@@ -308,11 +326,13 @@ def json_schema() -> dict[str, Any]:
     for part in (settings, *parts.values()):
         part.pop("required", None)
     settings["properties"]["base"] = {"type": "string"}
+    settings["properties"]["seeds"] = {"type": "array", "items": {"type": "integer"}}
     schema["$defs"] |= parts | {"Settings": settings}
     reference = {"$ref": "#/$defs/Settings"}
     schema["properties"]["defaults"] = reference
-    experiments = schema["properties"]["experiments"]
-    experiments["patternProperties"] = dict.fromkeys(experiments["patternProperties"], reference)
+    variants = schema["$defs"]["Ablation"]["properties"]["variants"]
+    for named in (schema["properties"]["experiments"], variants):
+        named["patternProperties"] = dict.fromkeys(named["patternProperties"], reference)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema
 
 

@@ -7,28 +7,44 @@ every complaint is one sentence that begins with the key it is about.
 
 import functools
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from stylenat.ablations import Family, expand
 from stylenat.configuration import Configuration, Dataset, Experiment, Settings
 from stylenat.errors import ConfigError
-from stylenat.fields import Key, dotted, explain
+from stylenat.fields import Key, SomeSeeds, dotted, explain
 
 Model = TypeVar("Model")
 
 # These are beside the experiments' own folders in results/.
-RESERVED = frozenset({"benchmarks", "comparison", "data", "figures", "logs", "weights"})
+RESERVED = frozenset(
+    {"ablations", "benchmarks", "comparison", "data", "figures", "logs", "weights"}
+)
 
 
-def resolve(config: dict[str, Any]) -> dict[str, Experiment]:
-    """Check a whole configuration and return its experiments by name, defaults merged.
+def resolve(config: dict[str, Any]) -> tuple[dict[str, Experiment], dict[str, Family]]:
+    """Check a whole configuration; return its experiments by name, defaults merged, those of
+    families included, and the families by name.
 
     Raises :class:`ConfigError`.
     """
     checked = _validate(Configuration, config)
+    seeds = {
+        name: _validate(SomeSeeds, values["seeds"], lambda path, name=name: [*_seeds(name), *path])
+        for name, values in config["experiments"].items()
+        if "seeds" in values
+    }
+    for name, ablation in checked.ablations.items():
+        key = f"ablations.{name}"
+        _known(f"{key}.base", "experiment", ablation.base, config["experiments"])
+        _known(f"{key}.protocol", "protocol", ablation.protocol, config["protocols"])
+    written, origins, families = expand(config["experiments"], checked.ablations, seeds)
+    config = config | {"experiments": written}
     lists = {"run": checked.run, "comparison.experiments": checked.comparison.experiments}
     for key, names in lists.items():
         for index, name in enumerate(names):
@@ -38,10 +54,23 @@ def resolve(config: dict[str, Any]) -> dict[str, Experiment]:
     for name, protocol in checked.protocols.items():
         key = f"protocols.{name}.extractor"
         _known(key, "feature network", protocol.extractor, config["weights"])
-    experiments = {name: _experiment(name, config) for name in config["experiments"]}
+    experiments = {name: _experiment(name, config, origins) for name in written}
     for name in experiments:
         _check_start(name, experiments)
-    return experiments
+    for name, family in families.items():
+        measured = experiments[family.experiments[0]]
+        if not family.protocol:
+            families[name] = replace(family, protocol=measured.protocols[0])
+        elif family.protocol not in measured.protocols:
+            raise ConfigError(
+                f"ablations.{name}.protocol: {family.protocol!r} is not measured; it has to be in "
+                "evaluation.protocols of the base"
+            )
+    return experiments, families
+
+
+def _seeds(name: str) -> Key:
+    return ["experiments", name, "seeds"]
 
 
 def refuse_duplicate_keys(path: str | Path) -> None:
@@ -61,7 +90,7 @@ def refuse_duplicate_keys(path: str | Path) -> None:
     yaml.load(Path(path).read_text(), Loader)
 
 
-def _experiment(name: str, config: dict[str, Any]) -> Experiment:
+def _experiment(name: str, config: dict[str, Any], origins: dict[str, Key]) -> Experiment:
     key = f"experiments.{name}"
     if name in RESERVED or name in config["weights"]:
         raise ConfigError(f"{key}: results/{name} is needed for other files; choose another name")
@@ -69,7 +98,7 @@ def _experiment(name: str, config: dict[str, Any]) -> Experiment:
     layers: list[tuple[Key, dict[str, Any]]] = [(["defaults"], config["defaults"])]
     for ancestor in _lineage(name, config["experiments"]):
         own = {k: value for k, value in config["experiments"][ancestor].items() if k != "base"}
-        layers.append((["experiments", ancestor], own))
+        layers.append((origins.get(ancestor, ["experiments", ancestor]), own))
     merged = functools.reduce(_merge, (values for _, values in layers))
 
     def origin(path: Key) -> Key:

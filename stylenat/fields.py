@@ -146,6 +146,7 @@ Texts = Annotated[tuple[Text, ...], AfterValidator(_sized(0))]  # type: ignore[v
 SomeTexts = Annotated[tuple[Text, ...], AfterValidator(_sized(1))]  # type: ignore[valid-type]
 SomeCounts = Annotated[tuple[Count, ...], AfterValidator(_sized(1))]  # type: ignore[valid-type]
 Seeds = Annotated[tuple[Seed, ...], AfterValidator(_sized(0))]  # type: ignore[valid-type]
+SomeSeeds = Annotated[tuple[Seed, ...], AfterValidator(_sized(1))]  # type: ignore[valid-type]
 Levels = tuple[tuple[Count, ...], ...]  # type: ignore[valid-type]
 
 

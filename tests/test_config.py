@@ -37,7 +37,7 @@ def complaint(key: str, value: object) -> str:
 
 
 def test_the_shipped_experiments_resolve():
-    experiments = resolve(CONFIG)
+    experiments = resolve(CONFIG)[0]
     assert set(CONFIG["run"]) <= experiments.keys()
 
     ffhq = experiments["ffhq256"]
@@ -53,7 +53,7 @@ def test_the_shipped_experiments_resolve():
 
 
 def test_an_experiment_keeps_the_defaults_it_does_not_name():
-    experiment = resolve(changed("experiments.ffhq256.training.beta2", 0.9))["ffhq256"]
+    experiment = resolve(changed("experiments.ffhq256.training.beta2", 0.9))[0]["ffhq256"]
     assert experiment.config.training.beta2 == 0.9
     assert experiment.config.training.generator_lr == 5e-5
 
@@ -70,7 +70,7 @@ def test_an_experiment_takes_from_its_base_what_it_does_not_name():
         second={"base": "first", "training": {"beta2": 0.8}},
         third={"base": "second", "run": {"iterations": 50000}},
     )
-    third = resolve(config)["third"]
+    third = resolve(config)[0]["third"]
     assert third.config.name == "third" and third.iterations == 50000
     training = third.config.training
     assert (training.beta2, training.batch_size, training.generator_lr) == (0.8, 32, 5e-5)
@@ -100,19 +100,19 @@ def test_a_base_that_cannot_be_is_refused_by_name(bases, message):
 
 
 def test_evaluation_and_length_are_not_part_of_what_decides_the_weights():
-    before = resolve(CONFIG)["ffhq256"].config
+    before = resolve(CONFIG)[0]["ffhq256"].config
     for key, value in (
         ("run.iterations", 2_000_000),
         ("evaluation.protocols", ["fid50k"]),
         ("evaluation.grid", 4),
         ("device", "any"),
     ):
-        after = resolve(changed(f"experiments.ffhq256.{key}", value))["ffhq256"].config
+        after = resolve(changed(f"experiments.ffhq256.{key}", value))[0]["ffhq256"].config
         assert after == before, key
 
 
 def test_a_resolved_experiment_survives_its_record():
-    for experiment in resolve(CONFIG).values():
+    for experiment in resolve(CONFIG)[0].values():
         config = experiment.config
         assert ExperimentConfig.from_dict(config.to_dict()) == config
 

@@ -267,7 +267,7 @@ def test_steps_of_a_continued_experiment():
     where = {"mode": "continue", "experiment": "faces32", "step": 1000}
     config["experiments"]["longer"] = {"base": "faces32", "training": {"start_from": where}}
     config["experiments"]["longer"]["run"] = {"iterations": 2000}
-    found = resolve(config)["longer"]
+    found = resolve(config)[0]["longer"]
     assert found.snapshots == (1000, 1500, 2000)
 
 

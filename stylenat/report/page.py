@@ -1,5 +1,6 @@
 """A table as one self-contained page, for the report: a CSV there is only a download."""
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,11 @@ td { border-bottom: 1px solid #ddd; max-width: 28em; overflow: hidden; text-over
 """
 
 
-def write_page(path: str | Path, frame: pd.DataFrame, title: str) -> None:
-    """Every row of ``frame``, shaded by its ``kind``; columns that say nothing are left out."""
+def write_page(
+    path: str | Path, frame: pd.DataFrame, title: str, sentences: Sequence[str] = ()
+) -> None:
+    """Every row of ``frame``, shaded by its ``kind``, below ``sentences``; columns that say nothing
+    are left out."""
     shown = frame.dropna(axis="columns", how="all")
     numbers = set(shown.select_dtypes("number").columns)
     head = "".join(f"<th>{escape(name)}</th>" for name in shown.columns)
@@ -38,7 +42,9 @@ def write_page(path: str | Path, frame: pd.DataFrame, title: str) -> None:
         temporary.write_text(
             f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n"
-            f"<body><h1>{escape(title)}</h1><div><table>\n<thead><tr>{head}</tr></thead>\n"
+            f"<body><h1>{escape(title)}</h1>"
+            + "".join(f"<p>{escape(sentence)}.</p>" for sentence in sentences)
+            + f"<div><table>\n<thead><tr>{head}</tr></thead>\n"
             f"<tbody>\n{body}\n</tbody></table></div></body></html>\n"
         )
 

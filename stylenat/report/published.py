@@ -10,10 +10,11 @@ from stylenat.errors import UserError
 # dataset_name is the data set's key in config.yaml, by which our measurements find their rows;
 # fid_below is the bound that a source itself states for its number.
 NUMBERS = ("resolution", "fid", "params_m", "throughput_img_s", "fid_below")
-TEXTS = ("dataset", "method", "hardware", "trust", "source", "dataset_name")
+# ablation is the variant, named as in config.yaml, that a row is about; empty for a method's result.
+TEXTS = ("dataset", "method", "hardware", "trust", "source", "dataset_name", "ablation")
 
 # Precision and reliability of a row, best first; the same method often has several.
-TRUST = ("primary", "primary (read off a figure)", "secondary")
+TRUST = ("primary", "primary (read off a figure)", "secondary", "low")
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ def published_rows(
 ) -> pd.DataFrame:
     """Rows that hold ``quantity`` for our data set ``dataset`` at ``resolution``."""
     chosen = (published["dataset_name"] == dataset) & (published["resolution"] == resolution)
+    chosen &= published["trust"] != "low"
     return published[chosen & published[quantity].notna()]
 
 

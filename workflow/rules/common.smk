@@ -3,6 +3,7 @@ import json
 import os
 import re
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 # Steps come from this checkout and run with this interpreter, activated or not.
@@ -33,7 +34,7 @@ def refuse(message):
 try:
     for path in workflow.configfiles:
         refuse_duplicate_keys(path)
-    EXPERIMENTS = resolve(config)
+    EXPERIMENTS, FAMILIES = resolve(config)
 except UserError as error:
     refuse(error)
 
@@ -229,6 +230,45 @@ def statistics_kind(protocols, **same):
 def last_weights(wildcards):
     step = EXPERIMENTS[wildcards.experiment].snapshots[-1]
     return f"results/{wildcards.experiment}/weights/{step}.safetensors"
+
+
+def family_runs(wildcards):
+    """Every variant's experiments."""
+    return FAMILIES[wildcards.family].experiments
+
+
+def family_metrics(wildcards):
+    """What a family's protocol measures of every run, and the floor."""
+    protocol, runs = FAMILIES[wildcards.family].protocol, family_runs(wildcards)
+    paths = [
+        f"results/{name}/metrics/{step}.{protocol}.json"
+        for name in runs
+        for step in EXPERIMENTS[name].snapshots
+    ]
+    return [*paths, f"results/{runs[0]}/metrics/floor.{protocol}.json"]
+
+
+def family_records(wildcards):
+    return [
+        f"results/{name}/train/{step}.jsonl"
+        for name in family_runs(wildcards)
+        for step in EXPERIMENTS[name].snapshots[1:]
+    ]
+
+
+def family_generators(wildcards):
+    """One experiment of every variant: speed and size do not depend on the seed."""
+    runs = FAMILIES[wildcards.family].runs.values()
+    return [f"results/{next(iter(seeds.values()))}/experiment.json" for seeds in runs]
+
+
+def family_values(wildcards):
+    return json.dumps(asdict(FAMILIES[wildcards.family]))
+
+
+def local_families():
+    """Families that can run on any machine."""
+    return [name for name, it in FAMILIES.items() if EXPERIMENTS[it.experiments[0]].device == "any"]
 
 
 def compared_experiments():

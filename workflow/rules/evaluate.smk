@@ -147,6 +147,25 @@ rule throughput:
         " --output {output} --device {params.device} --log {log}"
 
 
+# The variants of an ablation, side by side.
+use rule throughput as throughput_of_family with:
+    input:
+        family_generators,
+    output:
+        "results/ablations/{family}.throughput.json",
+    log:
+        "results/logs/throughput/ablation.{family}.log",
+    wildcard_constraints:
+        family=any_of(FAMILIES),
+    resources:
+        gpu=0,
+    params:
+        source="--experiments",
+        batch_sizes=16,
+        device="auto",
+        seconds="",
+
+
 # Untrained, on a GPU if there is one.
 use rule throughput as throughput_side_by_side with:
     input:

@@ -269,6 +269,51 @@ use rule tables as tables_side_by_side with:
         published=published_content,
 
 
+rule ablation_table:
+    input:
+        metrics=family_metrics,
+        training=family_records,
+        throughput="results/ablations/{family}.throughput.json",
+        experiments=family_generators,
+        published=ancient(PUBLISHED),
+    output:
+        csv="results/ablations/{family}.csv",
+        html=report(
+            "results/ablations/{family}.html",
+            caption="../report/ablation.rst",
+            category="4 Tables",
+            labels={"experiment": "{family}", "table": "ablation"},
+        ),
+        svg=report(
+            "results/ablations/{family}.svg",
+            caption="../report/ablation.rst",
+            category="5 Figures",
+            labels={"figure": "{family}"},
+        ),
+        png="results/ablations/{family}.png",
+    log:
+        "results/logs/ablation/{family}.log",
+    wildcard_constraints:
+        family=any_of(FAMILIES),
+    localrule: True
+    conda:
+        "../../envs/networks.yaml"
+    params:
+        family=family_values,
+        published=published_content,
+    shell:
+        "python -m stylenat.steps.ablation --family {params.family:q} --metrics {input.metrics}"
+        " --training {input.training} --throughput {input.throughput}"
+        " --experiments {input.experiments} --published {input.published}"
+        " --output {output.csv} --html {output.html} --figures {output.svg} {output.png} --log {log}"
+
+
+# Every family whose base does without a GPU.
+rule ablation:
+    input:
+        expand("results/ablations/{family}.csv", family=local_families()),
+
+
 rule figures:
     input:
         tables=tables(config["run"]),

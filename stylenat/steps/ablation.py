@@ -1,0 +1,78 @@
+"""Compare the variants of an ablation, or report the seeds of an experiment: a table and a figure."""
+
+import argparse
+import json
+from pathlib import Path
+
+from stylenat import command
+from stylenat.ablations import Family
+from stylenat.config import ExperimentConfig
+from stylenat.io import atomic, read_json
+from stylenat.report import style
+from stylenat.report.ablation import ablation_table, draw_ablation, require_runs, verdicts
+from stylenat.report.curves import read_training
+from stylenat.report.page import write_page
+from stylenat.report.published import read_published
+
+
+def run(args: argparse.Namespace) -> None:
+    family = args.family
+    metrics = [record for path in args.metrics for record in read_json(path)]
+    require_runs(family, metrics)
+    training = {
+        name: read_training(
+            path for path in args.training if path.parent.parent.name == name
+        ).to_dict("records")
+        for name in family.experiments
+    }
+    frame = ablation_table(
+        family,
+        metrics,
+        training,
+        read_json(args.throughput),
+        [ExperimentConfig.from_dict(read_json(path)) for path in args.experiments],
+        read_published(args.published),
+    )
+    with atomic(args.output) as temporary:
+        frame.to_csv(temporary, index=False)
+    sentences = verdicts(frame)
+    write_page(args.html, frame, f"{family.name}: {family.protocol}", sentences)
+    with style.styled():
+        style.save(draw_ablation(frame), args.figures)
+    for sentence in sentences:
+        command.log.info("%s", sentence)
+
+
+def _family(text: str) -> Family:
+    values = json.loads(text)
+    runs = {
+        variant: {int(seed): name for seed, name in by_seed.items()}
+        for variant, by_seed in values["runs"].items()
+    }
+    return Family(**values | {"runs": runs})
+
+
+def main() -> None:
+    options = command.parser(__doc__)
+    options.add_argument("--family", type=_family, required=True, help="its runs as JSON")
+    options.add_argument(
+        "--metrics", type=Path, nargs="+", required=True, help="records of every run, and the floor"
+    )
+    options.add_argument(
+        "--training", type=Path, nargs="+", required=True, help="training records of every run"
+    )
+    options.add_argument("--throughput", type=Path, required=True, help="sampling speeds")
+    options.add_argument(
+        "--experiments", type=Path, nargs="+", required=True, help="the first run of every variant"
+    )
+    options.add_argument("--published", type=Path, required=True, help="published results (CSV)")
+    options.add_argument("--output", type=Path, required=True, help="the table (CSV)")
+    options.add_argument("--html", type=Path, required=True, help="the same table as a page")
+    options.add_argument(
+        "--figures", type=Path, nargs="+", required=True, help="one file per format (.svg, .png)"
+    )
+    command.main(options, run)
+
+
+if __name__ == "__main__":
+    main()
