@@ -295,6 +295,14 @@ def test_what_is_started_from_is_an_input_of_the_workflow(tmp_path):
     assert "results/weights/fetched.pth" in plan
 
 
+def test_the_example_for_own_images_can_be_planned():
+    example = ROOT / "config/own-images.yaml"
+    done = run("snakemake", "-n", "--configfile", example, "--", "results/mine256_fid.csv")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "results/weights/mine256.pth" in done.stdout
+    assert "results/data/mine256.test.lmdb" in done.stdout
+
+
 def test_the_step_starts_a_run_that_training_goes_on_from(trained, tmp_path):
     """`initialise` and `train`, as the workflow calls them: 3 + 2 iterations are 5."""
     whole, split = make_run(tmp_path / "whole"), tmp_path / "split"

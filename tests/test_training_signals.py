@@ -17,9 +17,9 @@ FROM_FILE = (
 )
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Run:
-    return make_run(tmp_path_factory.mktemp("run"))
+@pytest.fixture(scope="module", params=[{}, {"augment": "ada", "ada_images": 200}])
+def run(request, tmp_path_factory) -> Run:
+    return make_run(tmp_path_factory.mktemp("run"), **request.param)
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str]:

@@ -66,6 +66,55 @@ def _split(place: tuple[int, int], layer: HydraAttention, projected: Tensor) -> 
     return BlockAttention(*place, groups, q * q.shape[-1] ** -0.5, k, v, rpb)
 
 
+@dataclass(frozen=True)
+class Reach:
+    """How far the heads of a group look: means over queries and heads, and the same for equal
+    weights, which only the geometry decides."""
+
+    distance: float  # pixels of the level, between a query and what it attends to
+    entropy: float  # of the weights, as a share of that of equal weights
+    beyond: float  # share of the weights that lies further than FAR pixels away
+    uniform_distance: float
+    uniform_beyond: float
+
+
+FAR = 7  # pixels
+
+
+def reach(block: BlockAttention) -> list[Reach]:
+    """Of every group of heads of one block."""
+    found, start = [], 0
+    for group, rpb in zip(block.groups, block.rpb, strict=True):
+        heads = slice(start, start + group.heads)
+        found.append(_reach(block, group, heads, rpb))
+        start += group.heads
+    return found
+
+
+def _reach(block: BlockAttention, group: HeadGroup, heads: slice, rpb: Tensor | None) -> Reach:
+    side, size = block.side, group.kernel_size
+    windows, offsets = (torch.tensor(x) for x in axis_windows(side, size, group.dilation))
+    places = torch.arange(side)
+    sums = torch.zeros(5, dtype=torch.float64)
+    for y in range(side):  # a row of queries at a time: (heads, side, size, size)
+        keys = block.k[heads][:, windows[y][None, :, None], windows[:, None, :]]
+        logits = torch.einsum("hxd,hxijd->hxij", block.q[heads, y], keys)
+        if rpb is not None:
+            down, right = offsets[y] + size - 1, offsets + size - 1
+            logits = logits + rpb[:, down[None, :, None], right[:, None, :]]
+        weights = logits.flatten(2).softmax(2)
+        distance = torch.hypot(
+            (windows[y] - y).double()[None, :, None],
+            (windows - places[:, None]).double()[:, None, :],
+        ).flatten(1)
+        beyond = (distance > FAR).double()
+        entropy = torch.special.entr(weights).sum(2) / torch.tensor(size**2).log()
+        uniform = distance.mean(1), beyond.mean(1)
+        values = ((weights * distance).sum(2), entropy, (weights * beyond).sum(2), *uniform)
+        sums += torch.stack([value.mean() for value in values])
+    return Reach(*(sums / side).tolist())
+
+
 def mean_query_maps(block: BlockAttention) -> Tensor:
     """Logits (heads, side, side) of every key against the mean query: the map of the reference's
     visualisation, without position bias or softmax, blind to kernel and dilation."""

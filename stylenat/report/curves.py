@@ -43,6 +43,7 @@ PANELS = (
     Panel("Losses", {"loss_d": "discriminator", "loss_g": "generator"}),
     Panel("Discriminator's logits", {"d_real": "real", "d_fake": "generated"}),
     Panel("Penalties, unweighted", {"r1": "R1", "bcr": "bCR"}, log=True),
+    Panel("ADA's probability", {"augment_p": ""}),
     Panel("Gradient norm", {"grad_norm_d": "discriminator", "grad_norm_g": "generator"}, log=True),
     Panel("Training speed (images/s)", {"images_per_second": ""}),
 )

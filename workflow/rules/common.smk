@@ -137,9 +137,14 @@ def pictures(names):
     for name in names:
         it = EXPERIMENTS[name]
         model = it.config.model
-        wanted += [f"results/{name}/receptive.svg", f"results/{name}/latents/truncation.png"]
+        wanted += [
+            f"results/{name}/{picture}"
+            for picture in ("receptive.svg", "latents/truncation.png", "spectrum.svg")
+        ]
         if it.curated:
             wanted.append(f"results/{name}/grids/curated.png")
+        if any(BLOCKS[block].has_neighbourhoods for block in model.block):
+            wanted.append(f"results/{name}/attention/reach.svg")
         # Where the attention maps begin.
         if any(
             BLOCKS[block].has_neighbourhoods and side >= 16

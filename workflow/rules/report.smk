@@ -158,6 +158,56 @@ rule attention:
         " --neighbourhoods {output.neighbourhoods} --device {params.device} --log {log}"
 
 
+rule reach:
+    input:
+        last_weights,
+    output:
+        csv="results/{experiment}/attention/reach.csv",
+        svg=report(
+            "results/{experiment}/attention/reach.svg",
+            caption="../report/reach.rst",
+            category="7 Attention",
+            labels={"experiment": "{experiment}", "picture": "how far heads look"},
+        ),
+        png="results/{experiment}/attention/reach.png",
+    log:
+        "results/logs/reach/{experiment}.log",
+    conda:
+        "../../envs/networks.yaml"
+    resources:
+        gpu=gpus,
+    params:
+        device=device,
+    shell:
+        "python -m stylenat.steps.reach --weights {input} --output {output.csv}"
+        " --figures {output.svg} {output.png} --device {params.device} --log {log}"
+
+
+rule spectrum:
+    input:
+        weights=last_weights,
+        data=shown_reals,
+    output:
+        report(
+            "results/{experiment}/spectrum.svg",
+            caption="../report/spectrum.rst",
+            category="5 Figures",
+            labels={"figure": "{experiment}: power spectrum"},
+        ),
+        "results/{experiment}/spectrum.png",
+    log:
+        "results/logs/spectrum/{experiment}.log",
+    conda:
+        "../../envs/networks.yaml"
+    resources:
+        gpu=gpus,
+    params:
+        device=device,
+    shell:
+        "python -m stylenat.steps.spectrum --weights {input.weights} --data {input.data}"
+        " --figures {output} --device {params.device} --log {log}"
+
+
 rule receptive:
     input:
         "results/{experiment}/experiment.json",

@@ -1,0 +1,52 @@
+"""Draw the power spectrum of samples beside that of real images, with a band over images."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from stylenat import command
+from stylenat.data.store import ImageStore
+from stylenat.errors import UserError
+from stylenat.metrics.spectrum import power_spectrum
+from stylenat.models import load_generator
+from stylenat.models.latents import generate
+from stylenat.report import style
+from stylenat.report.spectrum import draw_spectrum
+
+
+def run(args: argparse.Namespace) -> None:
+    store = ImageStore(args.data)
+    generator = load_generator(args.weights, args.device)
+    size = generator.config.image_size
+    if store.metadata["resolution"] != size:
+        raise UserError(
+            f"{args.data} holds images of {store.metadata['resolution']}², {args.weights} makes "
+            f"{size}²; give the data set it was trained on."
+        )
+    count = min(args.images, len(store))
+    made = command.progress(generate(generator, range(count)), total=count, unit="img")
+    samples = np.stack([power_spectrum(pixels) for pixels in made])
+    reals = np.stack([power_spectrum(store.read(index)) for index in range(count)])
+    with style.styled():
+        style.save(draw_spectrum(reals, samples), args.figures)
+    ratio = np.median(samples, 0)[-1] / np.median(reals, 0)[-1]
+    command.log.info(
+        "%d images: at the highest frequency, samples have %.3g × the power", count, ratio
+    )
+
+
+def main() -> None:
+    options = command.parser(__doc__)
+    command.add_device(options)
+    options.add_argument("--weights", type=Path, required=True, help="generator (safetensors)")
+    options.add_argument("--data", type=Path, required=True, help="the reals (LMDB)")
+    options.add_argument("--images", type=int, default=256, help="of each, at most")
+    options.add_argument(
+        "--figures", type=Path, nargs="+", required=True, help="one file per format (.svg, .png)"
+    )
+    command.main(options, run)
+
+
+if __name__ == "__main__":
+    main()
