@@ -165,7 +165,7 @@ def _distances(frame: pd.DataFrame) -> str:
     for seed, rows in chosen.groupby("seed"):
         values = {row["step"]: row for row in rows.to_dict("records")}
         lines.append([str(seed), *(_value(values[step]) for step in steps)])
-    return _markdown(lines)
+    return markdown(lines)
 
 
 def _last(frame: pd.DataFrame) -> str:
@@ -184,7 +184,7 @@ def _last(frame: pd.DataFrame) -> str:
         if held_out and by_seed["held_out"].notna().any():
             others = [number(by_seed.loc[seed, "held_out"]) for seed in seeds]
             lines.append([f"`{metric}` against held-out images", *others, floor])
-    return _markdown(lines)
+    return markdown(lines)
 
 
 def _origin(frame: pd.DataFrame) -> str:
@@ -212,7 +212,7 @@ def number(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
 
 
-def _markdown(lines: list[list[str]]) -> str:
+def markdown(lines: list[list[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -247,17 +247,17 @@ def make(root: Path, name: str) -> str:
     text = numbers(rows)
     texts = blocks(text, name)
     for path, content in {"docs/demo.csv": text, **texts}.items():
-        _write(root / path, content)
+        write(root / path, content)
     for path, (made, _, _) in copied.items():
         with atomic(root / path) as temporary:
             shutil.copyfile(results / made, temporary)
     for path in DOCUMENTS:
         document = root / path
-        _write(document, fill(document.read_text(), texts))
+        write(document, fill(document.read_text(), texts))
     return commit
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
     with atomic(path) as temporary:
         temporary.write_text(text)
 
