@@ -86,13 +86,21 @@ def read_npz(
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
+            if "record" not in archive.files:
+                raise UserError(
+                    f"{path} holds {', '.join(archive.files)}, but no record of what these are: "
+                    "another program made it; it cannot be used here, and is left as it is."
+                )
             arrays = {name: archive[name] for name in archive.files if name not in skip}
         return arrays, json.loads(str(arrays.pop("record")))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; run the step that makes it.") from None
+    except UserError:
+        raise
     except Exception as error:  # zipfile, numpy and json each fail in several ways
         raise UserError(
-            f"{path} is truncated or not one of our npz files ({error}); delete it and rerun."
+            f"{path} is truncated or not one of our npz files ({error}); if a step of this project "
+            "made it, delete it and rerun."
         ) from error
 
 
