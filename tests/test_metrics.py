@@ -308,3 +308,11 @@ def test_metrics_of_single_images_need_their_features():
             METRICS[metric].measure(full)(bare)
     with pytest.raises(UserError, match="x has no class logits"):
         METRICS["inception_score"].measure(full)(full)
+
+
+def test_twins_among_the_training_images_do_not_hide_copies():
+    features = normal(0, 500, 8)
+    features[:10] = features[10:20]
+    training = TrainingSet.of(features)
+    assert training.threshold > 0
+    assert training.copies(features[100:150] + 1e-4).all()

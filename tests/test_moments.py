@@ -144,3 +144,13 @@ def test_truncated_and_foreign_files_are_refused(tmp_path):
     Statistics(moments_of(random_features()), {"extractor": "lite0"}).save(path)
     with pytest.raises(UserError, match="'weights_sha256' is missing"):
         Statistics.load(path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_features_that_are_not_finite_are_refused(tmp_path, value):
+    features = random_features()
+    features[3, 4] = value
+    statistics = Statistics(moments_of(features), RECORD)
+    with pytest.raises(UserError, match="features of a are not finite"):
+        statistics.save(tmp_path / "a.npz")
+    assert not (tmp_path / "a.npz").exists()

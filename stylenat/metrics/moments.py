@@ -100,7 +100,9 @@ class Statistics:
     labels: np.ndarray | None = None
 
     def save(self, path: str | Path) -> None:
-        """Write an npz that is whole or absent."""
+        """Write an npz that is whole or absent; features that are not finite are a
+        :class:`UserError`."""
+        self._require_finite(str(path))
         moments = self.moments
         arrays = {"count": np.int64(moments.count)}
         arrays |= {name: getattr(moments, name) for name in ("sum", "outer", "shift")}
@@ -125,7 +127,17 @@ class Statistics:
                 "make it with stylenat.steps.statistics."
             ) from error
         optional = (arrays.get(name) for name in ("features", "head", "labels"))
-        return cls(moments, record, *optional)
+        statistics = cls(moments, record, *optional)
+        statistics._require_finite(str(path))
+        return statistics
+
+    def _require_finite(self, where: str) -> None:
+        for values in (self.moments.sum, self.moments.outer, self.features):
+            if values is not None and not np.isfinite(values).all():
+                raise UserError(
+                    f"{where}: features of {self.record['dataset']['name']} are not finite; the "
+                    "feature network's weights or the images are damaged: make both again."
+                )
 
     def merge(self, other: Self) -> Self:
         """Statistics of both parts of one set, without labels; parts of different sets are
