@@ -55,6 +55,38 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def described(path: str | Path) -> str:
+    """What a file seems to be, for messages about one that is not what its name says."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(512)
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    text = start.lstrip().lower()
+    for kind, found in (
+        ("it is empty", not start),
+        (
+            "it is a Git LFS pointer: fetch the file itself with git lfs pull",
+            text.startswith(b"version https://git-lfs"),
+        ),
+        (
+            "it is an HTML page, perhaps of an error: download it again",
+            text.startswith((b"<!doctype html", b"<html")),
+        ),
+        ("it is compressed by gzip: unpack it first", start.startswith(b"\x1f\x8b")),
+        ("it is a safetensors file", start[8:9] == b"{"),
+        ("it is a zip archive", start.startswith(b"PK")),
+        ("it is a pickle", start.startswith(b"\x80") and start[1:2] in b"\x02\x03\x04\x05"),
+        ("it is JSON", text.startswith((b"{", b"["))),
+        ("it is a PNG", start.startswith(b"\x89PNG")),
+        ("it is a JPEG", start.startswith(b"\xff\xd8")),
+        ("it is text", start.isascii() and b"\0" not in start),
+    ):
+        if found:
+            return kind
+    return "it is truncated or of another kind"
+
+
 def write_json(path: str | Path, record: Any) -> None:
     """Write one JSON record, keys in the order given, numbers unrounded."""
     with atomic(path) as temporary:
@@ -67,8 +99,10 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text())
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; run the step that makes it.") from None
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not valid JSON ({error}); delete it and rerun.") from error
+    except ValueError as error:  # of JSON, or of its encoding
+        raise UserError(
+            f"{path} is not valid JSON ({described(path)}; {error}); delete it and rerun."
+        ) from error
 
 
 def write_npz(path: str | Path, arrays: dict[str, np.ndarray], record: dict[str, Any]) -> None:
@@ -86,13 +120,21 @@ def read_npz(
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
+            if "record" not in archive.files:
+                raise UserError(
+                    f"{path} holds {', '.join(archive.files)}, but no record of what these are: "
+                    "another program made it; it cannot be used here, and is left as it is."
+                )
             arrays = {name: archive[name] for name in archive.files if name not in skip}
         return arrays, json.loads(str(arrays.pop("record")))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; run the step that makes it.") from None
+    except UserError:
+        raise
     except Exception as error:  # zipfile, numpy and json each fail in several ways
         raise UserError(
-            f"{path} is truncated or not one of our npz files ({error}); delete it and rerun."
+            f"{path} is not one of our npz files, or truncated ({described(path)}; {error}); if a "
+            "step of this project made it, delete it and rerun."
         ) from error
 
 

@@ -1,5 +1,6 @@
 """The Fréchet distance against scipy's matrix root, closed forms and a golden value."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,22 @@ def test_symmetric_real_and_not_negative(seed, n1, n2, dimension):
     assert isinstance(value, float)
     assert 0 <= value < np.inf
     assert value == pytest.approx(frechet_distance(mu2, sigma2, mu1, sigma1), rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "spectrum",
+    [np.geomspace(15, 1e-6, 300), np.where(np.arange(300) < 150, np.linspace(15, 1, 300), 4e-6)],
+)
+def test_small_variances_are_not_lost(spectrum):
+    """Σ₂ = 1.1 Σ₁ gives (√1.1 − 1)² tr Σ₁, and many variances are small beside the largest."""
+    basis = scipy.linalg.qr(np.random.default_rng(7).normal(size=(300, 300)))[0]
+    sigma = (basis * spectrum) @ basis.T
+    sigma = (sigma + sigma.T) / 2
+    mu = np.zeros(300)
+    expected = (math.sqrt(1.1) - 1) ** 2 * spectrum.sum()
+    assert frechet_distance(mu, sigma, mu, 1.1 * sigma) == pytest.approx(
+        expected, abs=2e-12 * 15 * 300
+    )
 
 
 def test_a_set_without_any_variance():

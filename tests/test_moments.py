@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from stylenat.errors import UserError
+from stylenat.io import write_npz
 from stylenat.metrics.moments import Moments, Statistics
 
 RECORD = {
@@ -57,6 +58,30 @@ def test_seven_uneven_shards_equal_the_whole():
     np.testing.assert_allclose(merged.covariance, whole.covariance, rtol=0, atol=1e-10)
 
 
+def test_a_spread_that_is_small_beside_the_mean():
+    rng = np.random.default_rng(1)
+    features = 1e4 + 1e-3 * rng.normal(size=(5000, 3))  # float64: float32 would round it away
+    moments = Moments.of(features)
+    expected = np.cov(features - 1e4, rowvar=False)
+    np.testing.assert_allclose(moments.covariance, expected, rtol=0, atol=1e-7 * 1e-6)
+    # Parts have other shifts; one of them has seen nothing.
+    merged = Moments.zeros(3)
+    for part in (features[:7], features[7:7], features[7:3000], features[3000:]):
+        merged.merge(Moments.of(part))
+    assert merged.count == 5000
+    np.testing.assert_allclose(merged.covariance, expected, rtol=0, atol=1e-6 * 1e-6)
+    np.testing.assert_allclose(merged.mean, features.mean(0), rtol=1e-14)
+
+
+def test_statistics_of_before_there_was_a_shift(tmp_path):
+    x = random_features().astype(np.float64)
+    arrays = {"count": np.int64(len(x)), "sum": x.sum(0), "outer": x.T @ x}
+    write_npz(tmp_path / "old.npz", arrays, RECORD)
+    loaded = Statistics.load(tmp_path / "old.npz").moments
+    np.testing.assert_allclose(loaded.mean, x.mean(0))
+    np.testing.assert_allclose(loaded.covariance, np.cov(x, rowvar=False), atol=1e-10)
+
+
 def test_merging_leaves_the_parts_alone():
     a, b = (Statistics(moments_of(random_features(n)), RECORD) for n in (10, 20))
     a.merge(b)
@@ -103,6 +128,7 @@ def test_files_keep_every_bit(tmp_path):
     assert loaded.moments.count == 400
     np.testing.assert_array_equal(loaded.moments.sum, statistics.moments.sum)
     np.testing.assert_array_equal(loaded.moments.outer, statistics.moments.outer)
+    np.testing.assert_array_equal(loaded.moments.shift, statistics.moments.shift)
 
 
 def test_truncated_and_foreign_files_are_refused(tmp_path):
@@ -112,6 +138,19 @@ def test_truncated_and_foreign_files_are_refused(tmp_path):
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match="truncated"):
         Statistics.load(path)
+    np.savez(path, mu=np.zeros(3), sigma=np.eye(3))  # as pytorch-fid saves them
+    with pytest.raises(UserError, match="holds mu, sigma, but no record .* left as it is"):
+        Statistics.load(path)
     Statistics(moments_of(random_features()), {"extractor": "lite0"}).save(path)
     with pytest.raises(UserError, match="'weights_sha256' is missing"):
         Statistics.load(path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_features_that_are_not_finite_are_refused(tmp_path, value):
+    features = random_features()
+    features[3, 4] = value
+    statistics = Statistics(moments_of(features), RECORD)
+    with pytest.raises(UserError, match="features of a are not finite"):
+        statistics.save(tmp_path / "a.npz")
+    assert not (tmp_path / "a.npz").exists()

@@ -168,7 +168,8 @@ def test_fid_table_in_full(published):
     assert row["versions"] == "python 3.12.0, torch 2.6.0"
     assert row["method"] == "StyleNAT (ours)"
     literature = frame[frame["kind"] == "published"]
-    assert len(literature) == (published["dataset_name"] == "ffhq256").sum()
+    known = published[published["trust"] != "low"]
+    assert len(literature) == (known["dataset_name"] == "ffhq256").sum()
     assert literature["value"].is_monotonic_increasing
     assert literature["source"].str.len().min() > 0
     assert literature["published"].isna().all()
@@ -176,13 +177,24 @@ def test_fid_table_in_full(published):
 
 @pytest.mark.parametrize(
     ("value", "verdict"),
-    [(2.0999, "within upstream's claim (< 2.10)"), (2.10, "outside upstream's claim (< 2.10)")],
+    [
+        (2.0999, "not told apart from the bound of upstream's claim (< 2.10)"),
+        (2.08, "within upstream's claim (< 2.10)"),
+        (2.12, "outside upstream's claim (< 2.10)"),
+    ],
 )
 def test_verdict_on_published_weights(published, value, verdict):
-    row = table(fid(checkpoint="FFHQ256.pt", value=value), published=published).iloc[0]
+    several = [value - 0.005, value + 0.005]
+    record = fid(checkpoint="FFHQ256.pt", value=value, values=several)
+    row = table(record, published=published).iloc[0]
     assert row["verdict"] == verdict
     assert row["method"] == "StyleNAT (published weights)"
     assert row["source"] == "measured here, weights from FFHQ256.pt"
+
+
+def test_one_sampling_set_has_no_interval(published):
+    row = table(fid(checkpoint="FFHQ256.pt", value=2.05), published=published).iloc[0]
+    assert row["verdict"] == "within upstream's claim (< 2.10), by one sampling set"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import Self
 import lmdb
 
 from stylenat.errors import UserError
+from stylenat.io import described
 
 _opened: weakref.WeakValueDictionary[tuple, lmdb.Environment] = weakref.WeakValueDictionary()
 
@@ -84,7 +85,8 @@ def _open_checked(data: Path, size: int) -> lmdb.Environment:
         )
     except lmdb.Error as error:
         raise UserError(
-            f"{data} is not an LMDB file, or is cut off at its start ({size} bytes)."
+            f"{data} is not an LMDB file, or is cut off at its start ({size} bytes; "
+            f"{described(data)})."
         ) from error
     # The pages are mapped, not read: touching one beyond the end of the file kills the process.
     needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]

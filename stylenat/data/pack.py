@@ -83,6 +83,8 @@ def pack(
             }
         )
     progress.path.unlink(missing_ok=True)
+    if duplicates := record.get("duplicates"):
+        log.warning("%s: %d images have the same pixels as another", settings.name, duplicates)
     return record
 
 

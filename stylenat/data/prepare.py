@@ -3,7 +3,8 @@
 ==========================  ======================================================================
 input                       outcome
 ==========================  ======================================================================
-EXIF orientation            applied: the image is packed upright
+EXIF orientation            applied: the image is packed upright; one that makes no sense is ignored
+other metadata              ignored, whatever is wrong with it
 greyscale, 1 bit            the value in all three channels
 16 bit per channel          the high byte of each value
 palette                     looked up
@@ -27,7 +28,9 @@ import io
 import warnings
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from stylenat.data.metadata import upright, without_texts
 
 # Half an image is worse than none; some libraries switch this on for the whole process.
 ImageFile.LOAD_TRUNCATED_IMAGES = False
@@ -66,10 +69,9 @@ def decode(data: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            with Image.open(io.BytesIO(without_texts(data)), formats=_FORMATS) as image:
                 image.load()
-                ImageOps.exif_transpose(image, in_place=True)
-                return _to_rgb(image)
+                return _to_rgb(upright(image))
     except UnidentifiedImageError:
         raise Unusable("not an image, or of a format that is not read") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):

@@ -47,7 +47,7 @@ class ImageStore:
     @cached_property
     def metadata(self) -> dict[str, Any]:
         """name, count, resolution, filter, codec, source, licence, creator, content_sha256, notes;
-        and classes, where there are labels."""
+        and classes, where there are labels, and duplicates, where images have the same pixels."""
         value = self._reader.get(META_KEY)
         if value is None:
             raise UserError(

@@ -49,6 +49,7 @@ class StoreWriter:
         self._pending: list[codec.Encoded] = []
         self._pending_bytes = 0
         self._hash = codec.ContentHash()
+        self._digests: set[bytes] = set()
         self._checksums = array("I")
         self._stored, self._sealed = self._survey()
         self._background = ThreadPoolExecutor(1)
@@ -72,6 +73,7 @@ class StoreWriter:
         """Take over the next image of :meth:`written`, given its :func:`codec.checksum` and its
         :func:`codec.pixel_digest`."""
         self._hash.update(digest)
+        self._digests.add(digest)
         self._checksums.append(checksum)
 
     def append(self, image: codec.Encoded) -> None:
@@ -85,11 +87,14 @@ class StoreWriter:
     def finish(self, metadata: dict[str, Any]) -> dict[str, Any]:
         """Add count and content hash to ``metadata``, store it, verify the file, rename it.
 
-        Returns the complete record. An empty data set is a :class:`UserError`.
+        ``duplicates`` is added where images have the pixels of an earlier one. Returns the complete
+        record. An empty data set is a :class:`UserError`.
         """
         if not len(self):
             raise UserError(f"{self.path} would be empty: there was no image to write.")
         record = metadata | {"count": len(self), "content_sha256": self._hash.hexdigest()}
+        if duplicates := len(self) - len(self._digests):
+            record["duplicates"] = duplicates
         if not self._sealed:
             self._flush(json.dumps(record).encode())
             self._writing.result()

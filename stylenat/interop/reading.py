@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from stylenat.errors import UserError
+from stylenat.io import described
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +100,8 @@ def _load(path: Path) -> Any:
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; check --checkpoint.") from None
     except pickle.UnpicklingError as error:
+        if not _is_pickled(path):
+            raise UserError(f"{path} is not a PyTorch checkpoint: {described(path)}.") from None
         # Torch's own message advises to load the file unsafely, so it is not passed on.
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         raise UserError(
@@ -108,8 +111,16 @@ def _load(path: Path) -> Any:
     except Exception as error:  # whatever a damaged file provokes in the reader
         reason = str(error).partition(". ")[0] or type(error).__name__
         raise UserError(
-            f"{path} is truncated or not a PyTorch checkpoint ({reason}); fetch it again."
+            f"{path} is truncated or not a PyTorch checkpoint ({described(path)}; {reason}); fetch "
+            "it again."
         ) from error
+
+
+def _is_pickled(path: Path) -> bool:
+    """Whether a file can be a checkpoint at all: an archive, or the older bare pickle."""
+    with open(path, "rb") as file:
+        start = file.read(2)
+    return start == b"PK" or start[:1] == b"\x80"
 
 
 def _networks(path: Path, content: dict[str, Any]) -> dict[str, dict[str, Tensor]]:

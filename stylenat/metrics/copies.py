@@ -26,7 +26,10 @@ class TrainingSet:
     def of(cls, features: np.ndarray) -> "TrainingSet":
         """The training set with these features (n, d)."""
         distances = nearest(features, features, 1, same=True)[1][:, 0]
-        return cls(features, distances, float(np.quantile(distances, COPY_QUANTILE)))
+        # Of distinct images: where some are there twice, the quantile would be 0 and flag nothing.
+        distinct = distances[distances > 0]
+        threshold = np.quantile(distinct, COPY_QUANTILE) if len(distinct) else 0.0
+        return cls(features, distances, float(threshold))
 
     def copies(self, samples: np.ndarray) -> np.ndarray:
         """Which samples (n, d) are copies, as booleans (n,)."""

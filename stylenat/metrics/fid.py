@@ -12,38 +12,28 @@ def frechet_distance(
 ) -> float:
     """``|μ₁ − μ₂|² + tr Σ₁ + tr Σ₂ − 2 tr (Σ₁^½ Σ₂ Σ₁^½)^½`` for means (d,), covariances (d, d).
 
-    The last trace is taken from the eigenvalues of a symmetric matrix in float64, so the result
-    is real and finite also where a covariance is singular (fewer images than features).
+    With Σ = R Rᵀ the last trace is the sum of the singular values of R₁ᵀ R₂. Unlike the square roots
+    of the eigenvalues of a product, these lose nothing of small variances, and the result is real
+    and finite also where a covariance is singular (fewer images than features).
     """
     mu1, sigma1, mu2, sigma2 = (
         np.asarray(array, np.float64) for array in (mu1, sigma1, mu2, sigma2)
     )
     if not all(np.isfinite(array).all() for array in (mu1, sigma1, mu2, sigma2)):
         raise UserError("the statistics hold values that are not finite; compute them again.")
-    root = _root(sigma1)
-    cross = np.linalg.eigvalsh(root.T @ sigma2 @ root)
+    cross = np.linalg.svd(_root(sigma1).T @ _root(sigma2), compute_uv=False)
     difference = mu1 - mu2
-    distance = (
-        difference @ difference
-        + np.trace(sigma1)
-        + np.trace(sigma2)
-        - 2 * np.sqrt(cross[_beyond_rounding(cross)]).sum()
-    )
+    distance = difference @ difference + np.trace(sigma1) + np.trace(sigma2) - 2 * cross.sum()
     return max(float(distance), 0.0)  # equal statistics may come out at -1e-15
 
 
 def _root(sigma: np.ndarray) -> np.ndarray:
     """R (d, rank) with R Rᵀ = Σ, positive semi-definite."""
     values, vectors = np.linalg.eigh(sigma)
-    kept = _beyond_rounding(values)
+    # The others are zeros with rounding errors, of which a root would make 1e-8 out of 1e-16.
+    largest = values.max(initial=0)
+    kept = values > largest * len(values) * np.finfo(np.float64).eps
     return vectors[:, kept] * np.sqrt(values[kept])
-
-
-def _beyond_rounding(eigenvalues: np.ndarray) -> np.ndarray:
-    """Which eigenvalues of a positive semi-definite matrix are not zeros with rounding errors:
-    the square root would turn an error of 1e-16 in each into one of 1e-8."""
-    largest = eigenvalues.max(initial=0)
-    return eigenvalues > largest * len(eigenvalues) * np.finfo(np.float64).eps
 
 
 def distance_name(extractor: str) -> str:

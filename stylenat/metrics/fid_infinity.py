@@ -13,6 +13,7 @@ from stylenat.metrics.base import Measure, Measurement, Metric, extractor_of, fe
 from stylenat.metrics.fid import distance_name, frechet_distance
 from stylenat.metrics.moments import Moments, Statistics
 
+LEAST = 12  # images for each feature
 PARTS = (5, 2, 1)  # that the samples are cut into: of 50,000 a fifth, a half and all of them
 
 
@@ -30,10 +31,16 @@ def extrapolate(features: np.ndarray, reference: Moments) -> Extrapolation:
     """From generated features (n, d) in the order they were drawn.
 
     At every n the distance is the mean over all disjoint runs of n samples, which steadies it.
+    Fewer images than :data:`LEAST` for each feature are a :class:`UserError`: the bias is no
+    straight line there.
     """
+    least = LEAST * features.shape[1]
+    if len(features) < least:
+        raise UserError(
+            f"{len(features):,} images of {features.shape[1]:,} features are too few to extrapolate "
+            f"a Fréchet distance from; raise the protocol's samples to {least:,} or more."
+        )
     counts = tuple(len(features) // parts for parts in PARTS)
-    if counts[0] < 2:
-        raise UserError(f"{len(features)} images cannot be cut into {PARTS[0]} parts; use more.")
     distances = tuple(
         float(np.mean([_distance(features[i * n : (i + 1) * n], reference) for i in range(parts)]))
         for parts, n in zip(PARTS, counts, strict=True)

@@ -1,5 +1,7 @@
 """Kernel distance (KID, Bińkowski et al. 2018): squared maximum mean discrepancy."""
 
+import hashlib
+
 import numpy as np
 
 from stylenat.errors import UserError
@@ -22,8 +24,10 @@ def kernel_distances(
     """Unbiased estimates (subsets,) from random subsets of features x (n, d) and y (m, d).
 
     KID is their mean; their standard deviation tells how far two subsets of that size agree. The
-    subsets of one draw share no vector within itself, those of different draws may.
+    subsets of one draw share no vector within itself, those of different draws may. The order of
+    the vectors makes no difference.
     """
+    x, y = _in_order(x), _in_order(y)
     if size < 2 or size > min(len(x), len(y)):
         raise UserError(
             f"subsets of {size} need at least 2 and as many images, and there are {len(x)} and "
@@ -32,6 +36,30 @@ def kernel_distances(
     random = np.random.default_rng(seed)
     draws = ((random.choice(len(s), size, replace=False) for s in (x, y)) for _ in range(subsets))
     return np.array([unbiased_mmd(x[rows], y[columns]) for rows, columns in draws])
+
+
+def _in_order(features: np.ndarray) -> np.ndarray:
+    """The vectors in an order that their contents decide."""
+    digests = [hashlib.sha256(np.ascontiguousarray(row)).digest() for row in features]
+    return features[sorted(range(len(features)), key=digests.__getitem__)]
+
+
+def standard_error(x: np.ndarray, y: np.ndarray, values: np.ndarray, size: int) -> float:
+    """Of the mean of ``values``, estimates from subsets of ``size``, over draws of x (n, d) and y (m, d).
+
+    First order: the variance, over images, of what each contributes to the estimate (Hoeffding's
+    projection of a U-statistic), measured in one subset of each set; and that of the subsets.
+    """
+    random = np.random.default_rng(0)
+    a, b = (
+        _in_order(s)[random.choice(len(s), size, replace=False)].astype(np.float64) for s in (x, y)
+    )
+    within_a, within_b, across = _kernel(a, a), _kernel(b, b), _kernel(a, b)
+    # An image's kernel with itself is no part of the estimate.
+    own_a = (within_a.sum(1) - np.diag(within_a)) / (size - 1) - across.mean(1)
+    own_b = (within_b.sum(1) - np.diag(within_b)) / (size - 1) - across.mean(0)
+    projected = 4 * (own_a.var(ddof=1) / len(x) + own_b.var(ddof=1) / len(y))
+    return float(np.sqrt(projected + values.var(ddof=1) / len(values)))
 
 
 def unbiased_mmd(x: np.ndarray, y: np.ndarray) -> float:
@@ -66,8 +94,9 @@ def _measure(real: Statistics) -> Measure:
                 f"kid_{extractor_of(real)}",
                 float(values.mean()),
                 "lower",
-                float(values.std()),
-                f"std over {SUBSETS} subsets of {size:,}",
+                standard_error(features, reals, values, size),
+                f"standard error over both sets; std over {SUBSETS} subsets of {size:,} images: "
+                f"{values.std():.4g}",
             )
         ]
 

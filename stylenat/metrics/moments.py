@@ -1,7 +1,7 @@
 """Statistics of features: what evaluation exchanges (no torch here).
 
-Count, sum and sum of outer products in float64 add up exactly enough over shards, and give mean
-and covariance at the end. The features themselves come along for metrics that need every image.
+Count, sum and sum of outer products in float64, about a shift near the mean, add up exactly enough
+over shards, and give mean and covariance at the end. The features themselves come along for metrics that need every image.
 The record with them says whose features they are.
 """
 
@@ -25,16 +25,21 @@ MERGEABLE = (*COMPARABLE, "kind", "dataset.name", "generator_sha256", "subset")
 
 @dataclass
 class Moments:
-    """count, Σ x (d,) and Σ x xᵀ (d, d) of feature vectors x."""
+    """count, Σ (x − s) (d,) and Σ (x − s) (x − s)ᵀ (d, d) of feature vectors x.
+
+    The shift s (d,) is the mean of the first vectors: sums about 0 would lose a spread that is small
+    beside the mean.
+    """
 
     count: int
     sum: np.ndarray
     outer: np.ndarray
+    shift: np.ndarray
 
     @classmethod
     def zeros(cls, dimension: int) -> Self:
         """Of no vectors yet."""
-        return cls(0, np.zeros(dimension), np.zeros((dimension, dimension)))
+        return cls(0, np.zeros(dimension), np.zeros((dimension, dimension)), np.zeros(dimension))
 
     @classmethod
     def of(cls, features: np.ndarray) -> Self:
@@ -47,27 +52,34 @@ class Moments:
     def update(self, features: np.ndarray) -> None:
         """Add vectors (n, d)."""
         x = np.asarray(features, np.float64)
+        if not self.count and len(x):
+            self.shift = x.mean(0)
+        x = x - self.shift
         self.count += len(x)
         self.sum += x.sum(0)
         self.outer += x.T @ x
 
     def merge(self, other: Self) -> None:
         """Add the vectors of ``other``."""
+        if not self.count:
+            self.shift = other.shift
+        move = other.shift - self.shift
+        cross = np.outer(other.sum, move)
+        self.outer += other.outer + cross + cross.T + other.count * np.outer(move, move)
+        self.sum += other.sum + other.count * move
         self.count += other.count
-        self.sum += other.sum
-        self.outer += other.outer
 
     @property
     def mean(self) -> np.ndarray:
         """(d,)"""
-        return self.sum / self.count
+        return self.shift + self.sum / self.count
 
     @property
     def covariance(self) -> np.ndarray:
         """(d, d), unbiased: divided by n − 1."""
         if self.count < 2:
             raise UserError(f"{self.count} images have no covariance; use at least 2.")
-        return (self.outer - np.outer(self.sum, self.mean)) / (self.count - 1)
+        return (self.outer - np.outer(self.sum, self.sum) / self.count) / (self.count - 1)
 
 
 @dataclass
@@ -88,9 +100,12 @@ class Statistics:
     labels: np.ndarray | None = None
 
     def save(self, path: str | Path) -> None:
-        """Write an npz that is whole or absent."""
+        """Write an npz that is whole or absent; features that are not finite are a
+        :class:`UserError`."""
+        self._require_finite(str(path))
         moments = self.moments
-        arrays = {"count": np.int64(moments.count), "sum": moments.sum, "outer": moments.outer}
+        arrays = {"count": np.int64(moments.count)}
+        arrays |= {name: getattr(moments, name) for name in ("sum", "outer", "shift")}
         optional = {"features": self.features, "head": self.head, "labels": self.labels}
         arrays |= {name: array for name, array in optional.items() if array is not None}
         write_npz(path, arrays, self.record)
@@ -102,7 +117,8 @@ class Statistics:
         skipped = () if features else ("features", "head", "labels")
         arrays, record = read_npz(path, skip=skipped)
         try:
-            moments = Moments(int(arrays["count"]), arrays["sum"], arrays["outer"])
+            shift = arrays.get("shift", np.zeros_like(arrays["sum"]))  # of before there was one
+            moments = Moments(int(arrays["count"]), arrays["sum"], arrays["outer"], shift)
             for field in MERGEABLE:
                 _field(record, field)
         except (KeyError, TypeError) as error:
@@ -111,7 +127,17 @@ class Statistics:
                 "make it with stylenat.steps.statistics."
             ) from error
         optional = (arrays.get(name) for name in ("features", "head", "labels"))
-        return cls(moments, record, *optional)
+        statistics = cls(moments, record, *optional)
+        statistics._require_finite(str(path))
+        return statistics
+
+    def _require_finite(self, where: str) -> None:
+        for values in (self.moments.sum, self.moments.outer, self.features):
+            if values is not None and not np.isfinite(values).all():
+                raise UserError(
+                    f"{where}: features of {self.record['dataset']['name']} are not finite; the "
+                    "feature network's weights or the images are damaged: make both again."
+                )
 
     def merge(self, other: Self) -> Self:
         """Statistics of both parts of one set, without labels; parts of different sets are

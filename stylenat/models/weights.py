@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from stylenat.config import ModelConfig
 from stylenat.errors import UserError
-from stylenat.io import atomic
+from stylenat.io import atomic, described
 from stylenat.models.generator import Generator
 
 
@@ -52,7 +52,7 @@ def read_header(path: str | Path) -> tuple[ModelConfig, dict[str, Any]]:
         raise UserError(f"{path} does not exist; train or convert the weights first.") from None
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError, OSError) as error:
         raise UserError(
-            f"{path} is truncated or not a generator of ours ({error}); "
+            f"{path} is truncated or not a generator of ours ({described(path)}; {error}); "
             "make it with stylenat.steps.train or stylenat.steps.convert."
         ) from error
 

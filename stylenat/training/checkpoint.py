@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from stylenat import runtime
 from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
+from stylenat.io import described
 from stylenat.models.weights import save_tensors
 from stylenat.training.trainer import Trainer
 
@@ -158,7 +159,7 @@ def _read(path: str | Path, with_tensors: bool) -> tuple[dict[str, Any], dict[st
         raise UserError(f"{path} does not exist; train up to it first.") from None
     except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
         raise UserError(
-            f"{path} is truncated or not a training state ({error}); "
+            f"{path} is truncated or not a training state ({described(path)}; {error}); "
             "delete it and rerun, training goes on from the state before it."
         ) from error
 

@@ -1,5 +1,6 @@
 """Images that already lie somewhere: a folder, a zip, an LMDB."""
 
+import logging
 import os
 import zipfile
 import zlib
@@ -15,15 +16,51 @@ from stylenat.data.sources.classes import read_classes
 from stylenat.data.store import META_KEY, ImageStore, index_key
 from stylenat.errors import UserError
 
+log = logging.getLogger(__name__)
+
 SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".jp2")
+    (
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".webp",
+        ".bmp",
+        ".tif",
+        ".tiff",
+        ".gif",
+        ".ppm",
+        ".jp2",
+    )
 )
+
+
+# What programs leave beside images, with copies of them inside.
+_LEFTOVERS = ("__MACOSX", "@eaDir")
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a path names or lies in something hidden, or that a program left."""
+    parts = PurePosixPath(name).parts
+    return any(part.startswith(".") or part in _LEFTOVERS for part in parts)
 
 
 def is_image_name(name: str) -> bool:
     """Whether a file of this name is taken for an image; hidden files never are."""
-    path = PurePosixPath(name)
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    return PurePosixPath(name).suffix.lower() in SUFFIXES and not is_hidden(name)
+
+
+def report_skipped(where: str, skipped: Sequence[str]) -> None:
+    """Say in one line which files are not taken for images, by kind."""
+    if not skipped:
+        return
+    kinds: dict[str, list[str]] = {}
+    for name in sorted(skipped):
+        suffix = PurePosixPath(name).suffix.lower() or "no suffix"
+        kinds.setdefault("hidden" if is_hidden(name) else suffix, []).append(name)
+    texts = [f"{len(names):,} {kind} ({names[0]})" for kind, names in kinds.items()]
+    log.info("%s: %d files are not read as images: %s", where, len(skipped), ", ".join(texts))
 
 
 class Files(Source):
@@ -52,7 +89,8 @@ class Folder(Files):
         if not path.is_dir():
             raise UserError(f"{path} is not a folder.")
         super().__init__(path, [], licence, "folder")
-        self.names = sorted(self._find())
+        self.names, skipped = self._find()
+        report_skipped(str(path), skipped)
         if not self.names:
             raise UserError(f"{path} holds no images{_suggestion(path)}.")
         if classes:
@@ -62,18 +100,32 @@ class Folder(Files):
 
             self.classes = read_classes(classes, str(path), self.names, content)
 
-    def _find(self) -> list[str]:
-        found, seen = [], set()
-        for folder, subfolders, files in os.walk(self.path, followlinks=True):
-            # Links to folders are followed, so a link to a parent would go round for ever.
+    def _find(self) -> tuple[list[str], list[str]]:
+        """(images, other files), by relative path, sorted. Each real file once: links are followed,
+        and one to a parent would go round for ever."""
+
+        def refuse(error: OSError) -> None:
+            raise UserError(f"{error.filename} cannot be read ({error.strerror}).")
+
+        found, skipped, seen = [], [], set()
+        for folder, subfolders, files in os.walk(self.path, followlinks=True, onerror=refuse):
+            subfolders.sort()
             real = os.path.realpath(folder)
             if real in seen:
                 subfolders.clear()
                 continue
             seen.add(real)
             relative = Path(folder).relative_to(self.path)
-            found += [(relative / name).as_posix() for name in files if is_image_name(name)]
-        return found
+            for name in (relative / file for file in sorted(files)):
+                path = os.path.realpath(self.path / name)
+                if not is_image_name(name.as_posix()):
+                    skipped.append(name.as_posix())
+                elif not os.path.exists(path):
+                    log.warning("%s is a link to %s, which is not there", self.path / name, path)
+                elif path not in seen:
+                    seen.add(path)
+                    found.append(name.as_posix())
+        return sorted(found), skipped
 
 
 def _suggestion(folder: Path) -> str:
@@ -93,7 +145,10 @@ class Zip(Source):
         self.licence = licence
         self._pid = -1
         self._archive: zipfile.ZipFile | None = None
-        members = [m for m in self._open().infolist() if is_image_name(m.filename)]
+        files = [m for m in self._open().infolist() if not m.is_dir()]
+        members = [m for m in files if is_image_name(m.filename)]
+        others = [m.filename for m in files if not is_image_name(m.filename)]
+        report_skipped(str(self.path), others)
         if not members:
             raise UserError(f"{self.path} holds no images.")
         for member in members:
