@@ -112,5 +112,6 @@ def _header(args: argparse.Namespace) -> None:
         args.device = runtime.select_device(args.device)
         log.info("device: %s", runtime.describe_device(args.device))
         log.info("attention backend: %s", describe(args.device))
+        log.info("precision: %s", getattr(args, "dtype", "float32"))
     else:
         log.info("device: none (this step runs no network); attention backend: none")

@@ -24,6 +24,7 @@ from stylenat.fields import (
     Step,
     Text,
     Weight,
+    choice,
     dotted,
     explain,
     number,
@@ -137,6 +138,9 @@ class ModelConfig(WidthConfig):
         return max(self.width(resolution) // 32, self.min_heads)
 
 
+Precision = choice("auto", "float32", "tf32", "bf16")  # of training: see `stylenat.precision`
+
+
 @dataclass(frozen=True)
 class TrainingConfig:
     """The optimisation problem (paper, section 4). ``batch_size`` is the total over all GPUs; the number
@@ -182,6 +186,8 @@ class ExperimentConfig:
     model: ModelConfig
     discriminator: WidthConfig
     training: TrainingConfig
+    # Experiments from before there was a choice do not name it.
+    precision: Precision = "auto"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, in the order of the fields."""

@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +10,12 @@ import numpy as np
 import torch
 
 from stylenat import runtime
-from stylenat.errors import UserError
 from stylenat.images import to_uint8
 from stylenat.metrics.flops import mapping_flops, synthesis_flops
 from stylenat.metrics.memory import peak_memory
 from stylenat.models import Generator
 from stylenat.models.attention import default_backend
+from stylenat.precision import layers, products, resolve
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +26,6 @@ Work = Callable[[], Any]
 # What is timed, from noise z or style w, both on the device, to images, which stay there.
 WHOLE, SYNTHESIS, STORED = PARTS = ("z to image", "w to image", "z to uint8")
 
-DTYPES = ("float32", "tf32")
 EXECUTIONS = ("eager", "compile")
 
 
@@ -38,14 +36,16 @@ class Protocol:
     name: str
     warmup: int
     rounds: int
-    tf32: bool  # whatever the dtype asked for, on a GPU
+    precision: str | None  # whatever is asked for
     parts: tuple[str, ...]
     summary: Callable[[np.ndarray], float]  # seconds of every round → seconds of a round
 
 
 # Upstream's README: batch 1, 10 warm-ups, 500 rounds, TF32.
-UPSTREAM = Protocol("upstream", warmup=10, rounds=500, tf32=True, parts=(WHOLE,), summary=np.mean)
-MEDIAN = Protocol("median", warmup=50, rounds=200, tf32=False, parts=PARTS, summary=np.median)
+UPSTREAM = Protocol(
+    "upstream", warmup=10, rounds=500, precision="auto", parts=(WHOLE,), summary=np.mean
+)
+MEDIAN = Protocol("median", warmup=50, rounds=200, precision=None, parts=PARTS, summary=np.median)
 
 
 def throughput(
@@ -64,11 +64,13 @@ def throughput(
     all of a throughput record but whose generator it is (memory in MB of 10⁶ bytes).
     """
     device = next(generators[0].parameters()).device
-    if dtype == "tf32" and device.type != "cuda":
-        raise UserError(f"TF32 needs a GPU, and this runs on {device}; choose float32.")
-    tf32 = device.type == "cuda" and (protocol.tf32 or dtype == "tf32")
+    precision = resolve(protocol.precision or dtype, device)
     jobs = [(g, part) for g in generators for part in protocol.parts]
-    with _float32(tf32), torch.inference_mode():
+    with (
+        products(precision, device, benchmark=True),
+        layers(precision, device),
+        torch.inference_mode(),
+    ):
         works = eager = [_work(generator, part, batch_size) for generator, part in jobs]
         if execution == "compile":
             works = [_compiled(work) for work in works]
@@ -88,7 +90,7 @@ def throughput(
         "rounds_intended": protocol.rounds,
         "seconds": seconds,
         "interleaved": len(works),
-        "dtype": "tf32" if tf32 else "float32",
+        "dtype": precision,
         "execution": execution,
         "memory_of": "the weights, and all other tensors at once in one eager pass",
     }
@@ -191,15 +193,3 @@ def elapsed(work: Work, device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter() - start
-
-
-@contextmanager
-def _float32(tf32: bool) -> Iterator[None]:
-    """float32 matrix products and convolutions with TF32 on or off."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if tf32 else "highest")
-    try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=tf32):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)

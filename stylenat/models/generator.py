@@ -19,6 +19,7 @@ from stylenat.models.layers import (
     EqualLinear,
     PixelLinear,
     Upsample,
+    at_least_float32,
     pieces,
     pixelwise,
     prefers_pieces,
@@ -65,6 +66,7 @@ class AdaIN(nn.Module):
         self.style = EqualLinear(style_dim, 2 * channels)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        x = at_least_float32(x)
         gamma, beta = self.style(w)[:, None, None, :].chunk(2, -1)
         mean = x.mean((1, 2), keepdim=True)
         if prefers_pieces(x):

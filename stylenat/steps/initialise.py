@@ -1,6 +1,7 @@
 """Write the state and the snapshot a training run starts from (step 0)."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,7 +17,8 @@ from stylenat.training.distributed import World
 
 def run(args: argparse.Namespace) -> None:
     experiment = ExperimentConfig.from_dict(read_json(args.experiment))
-    trainer = build_trainer(experiment, World(0, 1, torch.device("cpu")))
+    # Nothing is computed yet, so the device need not have the precision of the training.
+    trainer = build_trainer(replace(experiment, precision="auto"), World(0, 1, torch.device("cpu")))
     save_generator(args.weights, trainer.generator_ema, provenance(trainer, experiment, None))
     save_state(args.state, trainer, experiment, None)
 

@@ -87,6 +87,7 @@ def run(args: argparse.Namespace) -> None:
             args.save_every * 60,
             args.run_iterations,
         )
+        command.log.info("precision: %s", trainer.precision)
         loop.resume()
         if world.is_main:
             trackers.start(trainer.step)
@@ -139,6 +140,7 @@ def main() -> None:
         default={},
         help='JSON such as {"tensorboard": true, "wandb": {"project": "stylenat"}}',
     )
+    options.set_defaults(dtype="that of the experiment, below")
     command.main(options, run)
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from stylenat.blocks.hydra import HeadGroup
+from stylenat.precision import without_autocast
 
 # Each is a module with `attend(q, k, v, rpb, kernel_size, dilation, scale)`, which gets checked
 # arguments; with `limitation(q, biased)` if it cannot serve all of them; and with `attend_groups`
@@ -121,7 +122,8 @@ def neighborhood_attention(
     if scale is None:
         scale = q.shape[-1] ** -0.5
     module = _backend(backend, q, rpb is not None)
-    return module.attend(q, k, v, rpb, kernel_size, dilation, scale)
+    with without_autocast(q.device):
+        return module.attend(q, k, v, rpb, kernel_size, dilation, scale)
 
 
 def hydra_attention(
@@ -153,12 +155,14 @@ def hydra_attention(
     if hasattr(module, "attend_groups"):
         kernel_sizes = [group.kernel_size for group in groups]
         dilations = [group.dilation for group in groups]
-        out = module.attend_groups(qkv, rpbs, heads, kernel_sizes, dilations, scale)
+        with without_autocast(qkv.device):
+            out = module.attend_groups(qkv, rpbs, heads, kernel_sizes, dilations, scale)
         return out.permute(0, 2, 3, 1, 4).flatten(3)
-    outputs = [
-        module.attend(*part, rpb, group.kernel_size, group.dilation, scale)
-        for part, rpb, group in zip(parts, rpbs, groups, strict=True)
-    ]
+    with without_autocast(qkv.device):
+        outputs = [
+            module.attend(*part, rpb, group.kernel_size, group.dilation, scale)
+            for part, rpb, group in zip(parts, rpbs, groups, strict=True)
+        ]
     # Backends put the heads of a pixel together, as the linear layer needs them.
     return torch.cat([out.permute(0, 2, 3, 1, 4) for out in outputs], 3).flatten(3)
 
