@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,11 +67,7 @@ def throughput(
     device = next(generators[0].parameters()).device
     precision = resolve(protocol.precision or dtype, device)
     jobs = [(g, part) for g in generators for part in protocol.parts]
-    with (
-        products(precision, device, benchmark=True),
-        layers(precision, device),
-        torch.inference_mode(),
-    ):
+    with _computing(precision, device):
         works = eager = [_work(generator, part, batch_size) for generator, part in jobs]
         if execution == "compile":
             works = [_compiled(work) for work in works]
@@ -125,36 +122,58 @@ def sweep(
     execution: str = "eager",
 ) -> Iterator[list[list[dict[str, Any]]]]:
     """What :func:`throughput` gives for upstream's protocol, then for ours at every batch size, in
-    ascending order, as long as they fit; on a GPU also at the largest one that does."""
+    ascending order, until one fails, which is logged; on a GPU also at the largest that fits.
+
+    An error of the very first measurement is raised, unless memory is what it lacks."""
+    for number, (protocol, size) in enumerate(_plan(generators, batch_sizes, dtype)):
+        try:
+            measured = throughput(generators, protocol, size, seconds, dtype, execution)
+        except RuntimeError as error:
+            if number == 0 and not isinstance(error, torch.OutOfMemoryError):
+                raise
+            reason = str(error).strip().partition("\n")[0]
+            log.warning("batch size %d and what is larger is left out: %s", size, reason)
+            return
+        yield measured
+
+
+def _plan(
+    generators: Sequence[Generator], batch_sizes: Sequence[int], dtype: str
+) -> Iterator[tuple[Protocol, int]]:
     sizes = sorted(set(batch_sizes))
-    plan = [(UPSTREAM, 1), *((MEDIAN, size) for size in sizes)]
-    try:
-        for protocol, size in plan:
-            yield throughput(generators, protocol, size, seconds, dtype, execution)
-    except torch.OutOfMemoryError:
-        log.warning("batch size %d does not fit into memory: left out", size)
-        return
+    yield UPSTREAM, 1
+    yield from ((MEDIAN, size) for size in sizes)
     if next(generators[0].parameters()).device.type == "cuda":
-        largest = min(largest_batch(generator, sizes[-1]) for generator in generators)
+        largest = min(largest_batch(generator, sizes[-1], dtype) for generator in generators)
         if largest > sizes[-1]:
-            yield throughput(generators, MEDIAN, largest, seconds, dtype, execution)
+            yield MEDIAN, largest
 
 
-def largest_batch(generator: Generator, start: int) -> int:
+def largest_batch(generator: Generator, start: int, dtype: str = "float32") -> int:
     """``start``, which fits into the memory of the device, doubled for as long as it does."""
     size = start
-    while _fits(generator, 2 * size):
+    while _fits(generator, 2 * size, dtype):
         size *= 2
     return size
 
 
-@torch.inference_mode()
-def _fits(generator: Generator, batch_size: int) -> bool:
+def _fits(generator: Generator, batch_size: int, dtype: str) -> bool:
     try:
-        _work(generator, WHOLE, batch_size)()
-    except torch.OutOfMemoryError:
+        with _computing(dtype, next(generator.parameters()).device):
+            _work(generator, WHOLE, batch_size)()
+    except RuntimeError:  # out of memory, or beyond what an operation can index
         return False
     return True
+
+
+@contextmanager
+def _computing(precision: str, device: torch.device) -> Iterator[None]:
+    with (
+        products(precision, device, benchmark=True),
+        layers(precision, device),
+        torch.inference_mode(),
+    ):
+        yield
 
 
 def _work(generator: Generator, part: str, batch_size: int) -> Work:

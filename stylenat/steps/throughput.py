@@ -34,9 +34,9 @@ def run(args: argparse.Namespace) -> None:
             for record in own:
                 _log(name, record)
                 records.append(name | record)
+        write_json(args.output, records)  # each time, so that no failure costs what was measured
     if not records:
         raise UserError("not even one image fits into the memory of this device; use a larger one.")
-    write_json(args.output, records)
 
 
 def _trained(path: Path) -> tuple[dict[str, Any], Generator]:

@@ -106,7 +106,6 @@ def run(args: argparse.Namespace) -> None:
         sys.exit(EXIT_CODE)
     finally:
         trackers.close()
-        distributed.stop()
 
 
 def main() -> None:
@@ -141,7 +140,15 @@ def main() -> None:
         help='JSON such as {"tensorboard": true, "wandb": {"project": "stylenat"}}',
     )
     options.set_defaults(dtype="that of the experiment, below")
-    command.main(options, run)
+    failed = True
+    try:
+        command.main(options, run)
+        failed = False
+    except SystemExit as end:
+        failed = end.code != EXIT_CODE
+        raise
+    finally:  # only now, when the reason of a failure has been logged
+        distributed.leave(failed)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from stylenat.blocks.hydra import HeadGroup
+from stylenat.models.attention.requirements import triton_fault
 from stylenat.precision import without_autocast
 
 # Each is a module with `attend(q, k, v, rpb, kernel_size, dilation, scale)`, which gets checked
@@ -35,7 +36,7 @@ def _available(name: str) -> bool:
     if name == "triton":
         # Triton's interpreter, for tests, runs the kernels on a CPU.
         interpreted = os.environ.get("TRITON_INTERPRET") == "1"
-        return find_spec("triton") is not None and (torch.cuda.is_available() or interpreted)
+        return interpreted and find_spec("triton") is not None or triton_fault() is None
     if name == "natten":
         try:
             _module(name)
@@ -82,9 +83,12 @@ def use_backend(name: str) -> Iterator[None]:
 def describe(device: torch.device | str) -> str:
     """One line for logs: the default backend on `device`, and what else there is."""
     others = [name for name in available_backends() if name != default_backend(device)]
+    without = ""
+    if torch.device(device).type == "cuda" and "triton" not in available_backends():
+        without = f"; slower than need be: no Triton kernels, because {triton_fault()}"
     return (
         f"neighbourhood attention on {device}: {default_backend(device)} "
-        f"(also available: {', '.join(others)})"
+        f"(also available: {', '.join(others)}){without}"
     )
 
 
@@ -131,6 +135,7 @@ def hydra_attention(
     rpbs: Sequence[Tensor] | Sequence[None],
     groups: Sequence[HeadGroup],
     backend: str | None = None,
+    table: Tensor | None = None,
 ) -> Tensor:
     """Neighbourhood attention of all head groups of a level, between its two linear layers.
 
@@ -141,6 +146,8 @@ def hydra_attention(
             or none of them are None.
         groups: number of heads, kernel size and dilation of each.
         backend: as in `neighborhood_attention`.
+        table: the groups' `tables.head_table` on qkv's device, which a GPU backend otherwise makes
+            anew, waiting for the copy.
 
     Returns:
         (batch, height, width, channels), in qkv's dtype.
@@ -156,7 +163,7 @@ def hydra_attention(
         kernel_sizes = [group.kernel_size for group in groups]
         dilations = [group.dilation for group in groups]
         with without_autocast(qkv.device):
-            out = module.attend_groups(qkv, rpbs, heads, kernel_sizes, dilations, scale)
+            out = module.attend_groups(qkv, rpbs, heads, kernel_sizes, dilations, scale, table)
         return out.permute(0, 2, 3, 1, 4).flatten(3)
     with without_autocast(qkv.device):
         outputs = [
