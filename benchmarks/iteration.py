@@ -25,7 +25,9 @@ from benchmarks.harness import (
 )
 from stylenat import command
 from stylenat.config import ExperimentConfig
-from stylenat.experiments import resolve
+from stylenat.errors import UserError
+from stylenat.experiments import resolve as experiments_of
+from stylenat.precision import resolve
 from stylenat.training.augment import augmentation
 from stylenat.training.build import build_trainer
 from stylenat.training.distributed import World
@@ -37,7 +39,7 @@ CASES = {"cpu": ("faces32:16", "ffhq256:1"), "cuda": ("ffhq256:8", "ffhq256:16",
 def experiment(name: str, batch: int) -> ExperimentConfig:
     """A shipped experiment with another batch size."""
     shipped = yaml.safe_load((ROOT / "config/config.yaml").read_text())
-    config = resolve(shipped)[name].config
+    config = experiments_of(shipped)[0][name].config
     return replace(config, training=replace(config.training, batch_size=batch))
 
 
@@ -74,6 +76,8 @@ def measure(config: ExperimentConfig, args: argparse.Namespace) -> Row:
         torch.cuda.reset_peak_memory_stats()
     programs = iterations(config, args.device)
     times = {n: summary(v) for n, v in in_turn(programs, args.device, args.seconds).items()}
+    if times.keys() != programs.keys():
+        raise UserError("an iteration failed, as said above")
     interval, batch = config.training.r1_interval, config.training.batch_size
     mean = ((interval - 1) * times["plain"]["ms"] + times["with R1"]["ms"]) / interval
     if args.device.type == "cuda":
@@ -83,6 +87,7 @@ def measure(config: ExperimentConfig, args: argparse.Namespace) -> Row:
     return {
         "experiment": config.name,
         "batch_size": batch,
+        "precision": resolve(config.precision, args.device),
         "images_per_second": batch / mean * 1e3,
         "memory_mb": memory,
         "times": times,
@@ -113,7 +118,10 @@ def run(args: argparse.Namespace) -> None:
     rows = []
     for case in args.cases or CASES[args.device.type]:
         name, _, batch = case.partition(":")
-        rows.append(measure(experiment(name, int(batch)), args))
+        try:
+            rows.append(measure(experiment(name, int(batch)), args))
+        except (RuntimeError, UserError) as error:
+            command.log.warning("%s left out: %s", case, str(error).partition("\n")[0])
     write(args, "iteration", about, rows, table(rows))
 
 

@@ -110,7 +110,10 @@ def _header(args: argparse.Namespace) -> None:
         from stylenat.models.attention import describe
 
         args.device = runtime.select_device(args.device)
+        if args.device.type == "cuda":
+            runtime.keep_kernels_on_this_node()
         log.info("device: %s", runtime.describe_device(args.device))
         log.info("attention backend: %s", describe(args.device))
+        log.info("precision: %s", getattr(args, "dtype", "float32"))
     else:
         log.info("device: none (this step runs no network); attention backend: none")

@@ -169,6 +169,9 @@ class StartConfig:
         )
 
 
+Precision = choice("auto", "float32", "tf32", "bf16")  # of training: see `stylenat.precision`
+
+
 @dataclass(frozen=True)
 class TrainingConfig:
     """The optimisation problem (paper, section 4). ``batch_size`` is the total over all GPUs; the number
@@ -223,6 +226,8 @@ class ExperimentConfig:
     model: ModelConfig
     discriminator: WidthConfig
     training: TrainingConfig
+    # Experiments from before there was a choice do not name it.
+    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
         levels = int(math.log2(self.discriminator.image_size)) - 2  # 4² is the coarsest

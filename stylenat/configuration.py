@@ -17,7 +17,13 @@ from pydantic import (
     model_validator,
 )
 
-from stylenat.config import ExperimentConfig, ModelConfig, TrainingConfig, WidthConfig
+from stylenat.config import (
+    ExperimentConfig,
+    ModelConfig,
+    Precision,
+    TrainingConfig,
+    WidthConfig,
+)
 from stylenat.fields import (
     Boolean,
     Complaint,
@@ -109,6 +115,7 @@ class Settings(Section):
 
     dataset: Text
     device: choice("any", "gpu")
+    precision: Precision
     model: ModelConfig
     discriminator: Widths
     training: TrainingConfig
@@ -123,7 +130,9 @@ class Settings(Section):
         discriminator = WidthConfig(**widths)
         checkpoint = self.checkpoint and self.checkpoint.model_dump(exclude_unset=True)
         return Experiment(
-            config=ExperimentConfig(name, self.dataset, self.model, discriminator, self.training),
+            config=ExperimentConfig(
+                name, self.dataset, self.model, discriminator, self.training, self.precision
+            ),
             device=self.device,
             **self.run.model_dump(),
             **self.evaluation.model_dump(),

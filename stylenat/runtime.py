@@ -3,7 +3,9 @@
 import ctypes
 import os
 import platform
+import stat
 import subprocess
+import tempfile
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -61,6 +63,22 @@ def keep_freed_memory() -> None:
         library = ctypes.CDLL(None)
         library.mallopt(M_MMAP_THRESHOLD, 1 << 30)
         library.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+def keep_kernels_on_this_node() -> None:
+    """Have Triton keep compiled kernels on a local disk rather than in a home directory that many
+    nodes share. ``TRITON_CACHE_DIR`` is left alone where it is set.
+
+    What lies there is executed, so a folder that others can write to is not used.
+    """
+    folder = Path(tempfile.gettempdir()) / f"stylenat-kernels-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError:
+        return
+    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022:
+        os.environ.setdefault("TRITON_CACHE_DIR", str(folder))
 
 
 def select_device(name: str) -> "torch.device":

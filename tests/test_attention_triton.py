@@ -29,7 +29,12 @@ from tests.attention import (
 )
 
 pytest.importorskip("triton", reason="Triton is not installed")
-from stylenat.models.attention import triton_ops
+import triton
+import triton.language as tl
+
+from stylenat.models.attention import triton_ops, triton_tiles
+from stylenat.models.attention.tables import head_table
+from stylenat.models.blocks.hydra import HydraAttention
 
 GPU = torch.cuda.is_available()
 DEVICE = "cuda" if GPU else "cpu"
@@ -161,10 +166,12 @@ def test_no_second_derivative():
     [
         (torch.float64, 4, "computes in float32, bfloat16 and float16, not in torch.float64"),
         (torch.float32, 129, "takes heads of at most 128 channels, not 129"),
+        (torch.float32, 1, "takes maps of at most 1024 pixels a side, not 1025"),
     ],
 )
 def test_refusals(dtype, head_dim, message):
-    q = torch.zeros(1, 1, 3, 3, head_dim, dtype=dtype, device=DEVICE)
+    width = 1025 if "maps" in message else 3
+    q = torch.zeros(1, 1, 3, width, head_dim, dtype=dtype, device=DEVICE)
     with pytest.raises(ValueError, match=f"attention backend 'triton' {message}"):
         neighborhood_attention(q, q, q, None, 3, 1, backend="triton")
 
@@ -178,7 +185,8 @@ def test_default_on_gpus():
 
 def test_operators_are_registered_completely():
     q, k, v, rpb, grad = (x.to(DEVICE) for x in example((1, 1, 3, 4, 2), 3))
-    arguments = ([1], [3], [1], 0.7)
+    geometry = ([1], [3], [1])
+    arguments = (head_table(*geometry).to(DEVICE), *geometry, 0.7)
     inputs = [x.clone().requires_grad_() for x in (q, k, v)]
     bias = rpb.flatten()
     torch.library.opcheck(triton_ops._attention, (inputs, bias.requires_grad_(), *arguments))
@@ -188,6 +196,36 @@ def test_operators_are_registered_completely():
     torch.library.opcheck(triton_ops._gradients, (grad, out, *saved))
     _, delta = triton_ops._gradients(grad, out, *saved)
     torch.library.opcheck(triton_ops._bias_gradient, (grad, delta, *saved))
+
+
+@triton.jit
+def number_box(rows, columns, width, SIZE: tl.constexpr):
+    index = tl.arange(0, SIZE)
+    y, x = triton_tiles.pixels(index, 0, 0, width)
+    tl.store(rows + index, y)
+    tl.store(columns + index, x)
+
+
+@pytest.mark.parametrize("side", [1, 3, 101, 102, 107, 108, 331, 1000, 1023, 1024])
+def test_pixels_of_boxes_of_any_side(side):
+    """To the end of the box, and within the block that it ends in."""
+    size = triton.next_power_of_2(side * side)
+    found = torch.empty(2, size, dtype=torch.int32, device=DEVICE)
+    number_box[(1,)](*found, side, size)
+    index = torch.arange(side * side, dtype=torch.int32, device=DEVICE)
+    assert torch.equal(found[0, : side * side], index // side)
+    assert torch.equal(found[1, : side * side], index % side)
+
+
+def test_the_table_of_heads_is_a_buffer():
+    """It moves with the layer, is in no checkpoint, and is not made while a graph is recorded."""
+    layer = HydraAttention(8, GROUPS, bias=False)
+    heads = [(g.kernel_size, g.dilation) for g in GROUPS for _ in range(g.heads)]
+    assert [tuple(line) for line in layer.table[:, :2].tolist()] == heads
+    sizes = torch.tensor([(2 * k - 1) ** 2 for k, _ in heads])
+    assert torch.equal(layer.table[:, 2], sizes.cumsum(0).int() - sizes.int())
+    assert "table" not in layer.state_dict()
+    assert layer.to("meta").table.device.type == "meta"
 
 
 def test_compiled_without_a_break():

@@ -1,11 +1,13 @@
 """The benchmarks run and say what they measured; how fast anything is, no test asks."""
 
 import json
+from argparse import Namespace
 
 import numpy as np
 import pytest
 import torch
 
+from benchmarks import iteration
 from benchmarks.formulations import dense, gather
 from benchmarks.sensitivity import CHANGES
 from stylenat.models.attention import neighborhood_attention
@@ -34,6 +36,29 @@ def test_a_benchmark_leaves_a_record_and_a_table(name, tmp_path):
             assert timing["rounds"] >= 3
     lines = (tmp_path / f"{name}.md").read_text().splitlines()
     assert sum(line.startswith("| ") for line in lines) > len(record["rows"]) / 4
+
+
+def test_a_case_that_does_not_fit_is_left_out(monkeypatch, tmp_path, caplog):
+    def iterations(config, device):
+        batch = config.training.batch_size
+
+        def run():
+            if batch == 8:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+
+        if batch == 16:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return {"plain": lambda: None, "with R1": run}
+
+    monkeypatch.setattr(iteration, "iterations", iterations)
+    monkeypatch.setattr(iteration, "peak_memory", lambda *arguments: 1.0)
+    cases = [f"faces32:{batch}" for batch in (4, 8, 16, 12)]
+    args = Namespace(cases=cases, device=torch.device("cpu"), seconds=0, output=tmp_path)
+    iteration.run(args)
+    record = json.loads((tmp_path / "iteration.json").read_text())
+    assert [row["batch_size"] for row in record["rows"]] == [4, 12]
+    assert {row["precision"] for row in record["rows"]} == {"float32"}
+    assert "faces32:16 left out: CUDA out of memory" in caplog.messages
 
 
 def test_every_formulation_gives_the_same_output_and_gradients():

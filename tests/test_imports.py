@@ -8,7 +8,17 @@ PACKAGE = Path(__file__).parents[1] / "stylenat"
 # From the foundation upwards. Parts of one layer do not import each other, except in the foundation.
 LAYERS = (
     {
-        *("errors", "io", "images", "pictures", "runtime", "config", "experiments", "fetch"),
+        *(
+            "errors",
+            "io",
+            "images",
+            "pictures",
+            "runtime",
+            "precision",
+            "config",
+            "experiments",
+            "fetch",
+        ),
         "neighbourhood",
         "fields",
         "configuration",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 import yaml
 
 from stylenat.config import ModelConfig
@@ -15,6 +16,7 @@ from stylenat.metrics import timing
 from stylenat.metrics.flops import mapping_flops, synthesis_flops
 from stylenat.metrics.memory import peak_memory
 from stylenat.models import Generator, save_generator
+from stylenat.models import generator as network
 from stylenat.steps import throughput
 from tests.tiny import experiment
 
@@ -123,6 +125,62 @@ def test_what_does_not_fit_is_left_out(monkeypatch, generator):
     monkeypatch.setattr(timing, "throughput", limited)
     sizes = [r[0][0]["batch_size"] for r in timing.sweep([generator], [1, 2, 4, 8], 1e-9)]
     assert sizes == [1, 1, 2]
+
+
+def test_what_was_measured_outlasts_a_failure(monkeypatch, tmp_path, weights, caplog):
+    measure = timing.throughput
+
+    def limited(generators, protocol, batch_size, *rest):
+        if batch_size > 2:
+            raise RuntimeError("more than an operation can index\nand a long trace")
+        return measure(generators, protocol, batch_size, *rest)
+
+    monkeypatch.setattr(timing, "throughput", limited)
+    records = run(tmp_path / "t.json", [1, 2, 4, 8], 1e-9, weights=[weights])
+    assert {r["batch_size"] for r in records} == {1, 2}
+    assert caplog.messages[-1].endswith("left out: more than an operation can index")
+
+    def killed(generators, protocol, batch_size, *rest):
+        if batch_size > 1:
+            raise KeyboardInterrupt
+        return measure(generators, protocol, batch_size, *rest)
+
+    monkeypatch.setattr(timing, "throughput", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "u.json", [1, 2], 1e-9, weights=[weights])
+    assert {r["batch_size"] for r in read_json(tmp_path / "u.json")} == {1}
+
+
+def test_a_defect_is_not_a_batch_that_does_not_fit(monkeypatch, generator):
+    def broken(*arguments):
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(timing, "throughput", broken)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        list(timing.sweep([generator], [1], 1e-9))
+
+
+def test_upsampling_is_split_below_what_a_gpu_can_index(monkeypatch):
+    sizes = []
+    interpolate = F.interpolate
+
+    def measured(*arguments, **options):
+        result = interpolate(*arguments, **options)
+        sizes.append(result.numel())
+        return result
+
+    monkeypatch.setattr(F, "interpolate", measured)
+    for shape in ((128, 128, 128, 256), (32, 512, 512, 64), (127, 128, 128, 256)):
+        sizes.clear()
+        out = network.double(torch.empty(shape, device="meta"))
+        batch, side, _, channels = shape
+        assert out.shape == (batch, 2 * side, 2 * side, channels)
+        assert sum(sizes) == out.numel() and max(sizes) < 2**31
+        assert len(sizes) == (2 if out.numel() >= 2**31 else 1)
+    x = torch.randn(5, 6, 4, 3)
+    whole = network.double(x)
+    monkeypatch.setattr(network, "MOST_NUMBERS", 2 * whole[0].numel())
+    assert torch.equal(network.double(x), whole)
 
 
 def test_the_largest_batch_is_found_by_doubling(monkeypatch, generator):

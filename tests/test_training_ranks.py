@@ -4,14 +4,18 @@ import os
 import re
 import signal
 import socket
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from stylenat.errors import UserError
+from stylenat.steps import train
 from stylenat.training import distributed, launch
 from stylenat.training.build import build_trainer
 from stylenat.training.checkpoint import load_state
@@ -168,6 +172,8 @@ def test_a_killed_rank_ends_the_others_and_a_stop_has_a_status_of_its_own(tmp_pa
         ((-signal.SIGTERM, -signal.SIGTERM), 1),
         ((EXIT_CODE, -signal.SIGKILL), 1),
         ((EXIT_CODE, 3), 3),
+        ((-signal.SIGABRT, 3), 3),  # NCCL aborts ranks that wait in vain
+        ((-signal.SIGTERM, -signal.SIGABRT), 1),
     ],
 )
 def test_what_the_launcher_makes_of_its_ranks_ends(statuses, expected):
@@ -175,3 +181,60 @@ def test_what_the_launcher_makes_of_its_ranks_ends(statuses, expected):
         rank: ProcessFailure(rank, 1000 + rank, status, "") for rank, status in enumerate(statuses)
     }
     assert launch._report(failures) == expected
+
+
+@pytest.mark.parametrize(
+    ("statuses", "said"),
+    [
+        ((-signal.SIGABRT, 70), "rank 1 ended with status 70"),
+        ((70, -signal.SIGKILL), "rank 1 was ended by SIGKILL"),
+        ((-signal.SIGTERM, -signal.SIGABRT), "rank 1 was ended by SIGABRT"),
+    ],
+)
+def test_the_launcher_names_the_culprit(capsys, statuses, said):
+    failures = {rank: ProcessFailure(rank, 1, status, "") for rank, status in enumerate(statuses)}
+    launch._report(failures)
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("end", "failed"), [(None, False), (EXIT_CODE, False), (1, True), (70, True), ("raise", True)]
+)
+def test_the_reason_is_logged_before_the_others_are_left(monkeypatch, end, failed):
+    events = []
+
+    def main(*arguments):
+        events.append("logged")
+        if end == "raise":
+            raise KeyboardInterrupt
+        if end is not None:
+            raise SystemExit(end)
+
+    monkeypatch.setattr(train.command, "main", main)
+    monkeypatch.setattr(train.distributed, "leave", lambda failed: events.append(failed))
+    with nullcontext() if end is None else pytest.raises(BaseException):
+        train.main()
+    assert events == ["logged", failed]
+
+
+def test_a_failed_rank_does_not_wait_for_the_others(monkeypatch):
+    left = []
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_backend", lambda: "nccl")
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: left.append("destroyed"))
+    world = SimpleNamespace(abort=lambda: left.append("aborted"))
+    monkeypatch.setattr(dist, "group", SimpleNamespace(WORLD=world))
+    distributed.leave(failed=True)
+    distributed.leave(failed=False)
+    assert left == ["aborted", "destroyed"]
+
+
+def test_waiting_is_limited_only_after_the_first_iteration(monkeypatch):
+    """Of the process group itself, and by the loop in this order."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        for limit in (distributed.FIRST_TIMEOUT, distributed.TIMEOUT):
+            World(0, 2, CPU).limit_waiting(limit)
+            assert dist.group.WORLD._get_backend(CPU).options._timeout == limit
+    finally:
+        dist.destroy_process_group()

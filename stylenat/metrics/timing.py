@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from stylenat import runtime
-from stylenat.errors import UserError
 from stylenat.images import to_uint8
 from stylenat.metrics.flops import mapping_flops, synthesis_flops
 from stylenat.metrics.memory import peak_memory
 from stylenat.models import Generator
 from stylenat.models.attention import default_backend
+from stylenat.precision import layers, products, resolve
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,6 @@ Work = Callable[[], Any]
 # What is timed, from noise z or style w, both on the device, to images, which stay there.
 WHOLE, SYNTHESIS, STORED = PARTS = ("z to image", "w to image", "z to uint8")
 
-DTYPES = ("float32", "tf32")
 EXECUTIONS = ("eager", "compile")
 
 
@@ -38,14 +37,16 @@ class Protocol:
     name: str
     warmup: int
     rounds: int
-    tf32: bool  # whatever the dtype asked for, on a GPU
+    precision: str | None  # whatever is asked for
     parts: tuple[str, ...]
     summary: Callable[[np.ndarray], float]  # seconds of every round → seconds of a round
 
 
 # Upstream's README: batch 1, 10 warm-ups, 500 rounds, TF32.
-UPSTREAM = Protocol("upstream", warmup=10, rounds=500, tf32=True, parts=(WHOLE,), summary=np.mean)
-MEDIAN = Protocol("median", warmup=50, rounds=200, tf32=False, parts=PARTS, summary=np.median)
+UPSTREAM = Protocol(
+    "upstream", warmup=10, rounds=500, precision="auto", parts=(WHOLE,), summary=np.mean
+)
+MEDIAN = Protocol("median", warmup=50, rounds=200, precision=None, parts=PARTS, summary=np.median)
 
 
 def throughput(
@@ -64,11 +65,9 @@ def throughput(
     all of a throughput record but whose generator it is (memory in MB of 10⁶ bytes).
     """
     device = next(generators[0].parameters()).device
-    if dtype == "tf32" and device.type != "cuda":
-        raise UserError(f"TF32 needs a GPU, and this runs on {device}; choose float32.")
-    tf32 = device.type == "cuda" and (protocol.tf32 or dtype == "tf32")
+    precision = resolve(protocol.precision or dtype, device)
     jobs = [(g, part) for g in generators for part in protocol.parts]
-    with _float32(tf32), torch.inference_mode():
+    with _computing(precision, device):
         works = eager = [_work(generator, part, batch_size) for generator, part in jobs]
         if execution == "compile":
             works = [_compiled(work) for work in works]
@@ -88,7 +87,7 @@ def throughput(
         "rounds_intended": protocol.rounds,
         "seconds": seconds,
         "interleaved": len(works),
-        "dtype": "tf32" if tf32 else "float32",
+        "dtype": precision,
         "execution": execution,
         "memory_of": "the weights, and all other tensors at once in one eager pass",
     }
@@ -123,36 +122,58 @@ def sweep(
     execution: str = "eager",
 ) -> Iterator[list[list[dict[str, Any]]]]:
     """What :func:`throughput` gives for upstream's protocol, then for ours at every batch size, in
-    ascending order, as long as they fit; on a GPU also at the largest one that does."""
+    ascending order, until one fails, which is logged; on a GPU also at the largest that fits.
+
+    An error of the very first measurement is raised, unless memory is what it lacks."""
+    for number, (protocol, size) in enumerate(_plan(generators, batch_sizes, dtype)):
+        try:
+            measured = throughput(generators, protocol, size, seconds, dtype, execution)
+        except RuntimeError as error:
+            if number == 0 and not isinstance(error, torch.OutOfMemoryError):
+                raise
+            reason = str(error).strip().partition("\n")[0]
+            log.warning("batch size %d and what is larger is left out: %s", size, reason)
+            return
+        yield measured
+
+
+def _plan(
+    generators: Sequence[Generator], batch_sizes: Sequence[int], dtype: str
+) -> Iterator[tuple[Protocol, int]]:
     sizes = sorted(set(batch_sizes))
-    plan = [(UPSTREAM, 1), *((MEDIAN, size) for size in sizes)]
-    try:
-        for protocol, size in plan:
-            yield throughput(generators, protocol, size, seconds, dtype, execution)
-    except torch.OutOfMemoryError:
-        log.warning("batch size %d does not fit into memory: left out", size)
-        return
+    yield UPSTREAM, 1
+    yield from ((MEDIAN, size) for size in sizes)
     if next(generators[0].parameters()).device.type == "cuda":
-        largest = min(largest_batch(generator, sizes[-1]) for generator in generators)
+        largest = min(largest_batch(generator, sizes[-1], dtype) for generator in generators)
         if largest > sizes[-1]:
-            yield throughput(generators, MEDIAN, largest, seconds, dtype, execution)
+            yield MEDIAN, largest
 
 
-def largest_batch(generator: Generator, start: int) -> int:
+def largest_batch(generator: Generator, start: int, dtype: str = "float32") -> int:
     """``start``, which fits into the memory of the device, doubled for as long as it does."""
     size = start
-    while _fits(generator, 2 * size):
+    while _fits(generator, 2 * size, dtype):
         size *= 2
     return size
 
 
-@torch.inference_mode()
-def _fits(generator: Generator, batch_size: int) -> bool:
+def _fits(generator: Generator, batch_size: int, dtype: str) -> bool:
     try:
-        _work(generator, WHOLE, batch_size)()
-    except torch.OutOfMemoryError:
+        with _computing(dtype, next(generator.parameters()).device):
+            _work(generator, WHOLE, batch_size)()
+    except RuntimeError:  # out of memory, or beyond what an operation can index
         return False
     return True
+
+
+@contextmanager
+def _computing(precision: str, device: torch.device) -> Iterator[None]:
+    with (
+        products(precision, device, benchmark=True),
+        layers(precision, device),
+        torch.inference_mode(),
+    ):
+        yield
 
 
 def _work(generator: Generator, part: str, batch_size: int) -> Work:
@@ -191,15 +212,3 @@ def elapsed(work: Work, device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter() - start
-
-
-@contextmanager
-def _float32(tf32: bool) -> Iterator[None]:
-    """float32 matrix products and convolutions with TF32 on or off."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if tf32 else "highest")
-    try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=tf32):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)

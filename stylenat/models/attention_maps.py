@@ -10,6 +10,7 @@ from stylenat.blocks.hydra import HeadGroup
 from stylenat.models.blocks.hydra import HydraAttention
 from stylenat.models.generator import Generator
 from stylenat.neighbourhood import axis_windows
+from stylenat.precision import products
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ def record_attention(generator: Generator, w: Tensor) -> tuple[Tensor, list[Bloc
                 projected[place] = output[0].double().cpu()
 
             hooks.enter_context(layer.qkv.register_forward_hook(keep))
-        image = generator.synthesis(w)
+        with products("float32", w.device):
+            image = generator.synthesis(w)
     return image, [_split(place, layers[place], projected[place]) for place in sorted(projected)]
 
 

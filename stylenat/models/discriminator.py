@@ -12,14 +12,35 @@ from torch import Tensor, nn
 from torch.nn.utils import spectral_norm
 
 from stylenat.config import WidthConfig
-from stylenat.models.layers import DWT, BiasedLeakyReLU, Blur, Downsample, InverseDWT
+from stylenat.models.layers import (
+    DWT,
+    BiasedLeakyReLU,
+    Blur,
+    Downsample,
+    InverseDWT,
+    at_least_float32,
+)
+from stylenat.precision import without_autocast
 
 WAVELET_CHANNELS = 12
 STDDEV_GROUP = 4
 
 
+def _normalised(layer: nn.Module) -> nn.Module:
+    """With spectral norm, which keeps the precision of the weights under autocast, too."""
+    spectral_norm(layer)
+    ((key, hook),) = layer._forward_pre_hooks.items()
+
+    def in_own_precision(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        with without_autocast(layer.weight_orig.device):
+            hook(layer, inputs)
+
+    layer._forward_pre_hooks[key] = in_own_precision
+    return layer
+
+
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0) -> nn.Module:
-    return spectral_norm(nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False))
+    return _normalised(nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False))
 
 
 class FromRGB(nn.Module):
@@ -72,7 +93,7 @@ def minibatch_stddev(x: Tensor) -> Tensor:
     """
     batch, channels, height, width = x.shape
     group = stddev_group(batch)
-    grouped = x.view(group, -1, channels, height, width)
+    grouped = at_least_float32(x).view(group, -1, channels, height, width)
     deviation = (grouped.var(0, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3), keepdim=True)
     return torch.cat((x, deviation.repeat(group, 1, height, width)), 1)
 
@@ -94,9 +115,9 @@ class Discriminator(nn.Module):
         last = widths[-1]
         self.final_conv = nn.Sequential(_conv(last + 1, last, 3, padding=1), BiasedLeakyReLU(last))
         self.final_linear = nn.Sequential(
-            spectral_norm(nn.Linear(last * 4 * 4, last)),
+            _normalised(nn.Linear(last * 4 * 4, last)),
             BiasedLeakyReLU(last),
-            spectral_norm(nn.Linear(last, 1)),
+            _normalised(nn.Linear(last, 1)),
         )
 
     def trainable(self, frozen: int) -> list[nn.Parameter]:
@@ -113,4 +134,4 @@ class Discriminator(nn.Module):
             if level < len(self.convs):
                 features = self.convs[level](features)
         features = self.final_conv(minibatch_stddev(features))
-        return self.final_linear(features.flatten(1))
+        return at_least_float32(self.final_linear(features.flatten(1)))

@@ -19,6 +19,7 @@ from stylenat.models.layers import (
     EqualLinear,
     PixelLinear,
     Upsample,
+    at_least_float32,
     pieces,
     pixelwise,
     prefers_pieces,
@@ -26,6 +27,7 @@ from stylenat.models.layers import (
 )
 
 START_SIDE = 4  # of the constant input
+MOST_NUMBERS = 2**31 - 1  # that bilinear upsampling on GPUs puts into one map of (B, H, W, C)
 
 
 class PixelNorm(nn.Module):
@@ -65,6 +67,7 @@ class AdaIN(nn.Module):
         self.style = EqualLinear(style_dim, 2 * channels)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        x = at_least_float32(x)
         gamma, beta = self.style(w)[:, None, None, :].chunk(2, -1)
         mean = x.mean((1, 2), keepdim=True)
         if prefers_pieces(x):
@@ -144,6 +147,16 @@ class SinusoidalEmbedding(nn.Module):
         return torch.cat((columns, rows), -1)
 
 
+def double(x: Tensor) -> Tensor:
+    """Bilinear ×2: (B, H, W, C) → (B, 2H, 2W, C), as many images at once as PyTorch takes."""
+    images = max(1, MOST_NUMBERS // (4 * x[0].numel()))
+    parts = [
+        F.interpolate(part, scale_factor=2, mode="bilinear", align_corners=False)
+        for part in x.permute(0, 3, 1, 2).split(images)
+    ]
+    return (parts[0] if len(parts) == 1 else torch.cat(parts)).permute(0, 2, 3, 1)
+
+
 class LevelUpsample(nn.Module):
     """To the next level: bilinear ×2, layer norm, linear to its width, scaled position embedding."""
 
@@ -155,10 +168,7 @@ class LevelUpsample(nn.Module):
         self.sin_pos_embed = SinusoidalEmbedding(side, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.interpolate(
-            x.permute(0, 3, 1, 2), scale_factor=2, mode="bilinear", align_corners=False
-        )
-        x = x.permute(0, 2, 3, 1)
+        x = double(x)
 
         def layers(x: Tensor) -> Tensor:
             return self.reduction(self.norm(x))

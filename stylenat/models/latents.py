@@ -19,6 +19,7 @@ from stylenat.config import ModelConfig
 from stylenat.errors import UserError
 from stylenat.images import to_uint8
 from stylenat.models.generator import Generator
+from stylenat.precision import products
 
 MEAN_SEEDS = range(10_000)  # whose mean w truncation moves towards
 
@@ -78,7 +79,9 @@ def images_per_pass(config: ModelConfig) -> int:
 @torch.inference_mode()
 def styles(generator: Generator, seeds: Sequence[int]) -> Tensor:
     """w (n, style_dim) of each seed."""
-    return generator.mapping(latents(seeds, generator.config.style_dim).to(_device(generator)))
+    device = _device(generator)
+    with products("float32", device):
+        return generator.mapping(latents(seeds, generator.config.style_dim).to(device))
 
 
 def mean_style(generator: Generator) -> Tensor:
@@ -105,9 +108,7 @@ def _compute(
 @torch.inference_mode()
 def _pixels(generator: Generator, w: Tensor) -> np.ndarray:
     """uint8 (n, S, S, 3) on the CPU, computed in exact float32 and by deterministic algorithms."""
-    with torch.backends.cudnn.flags(
-        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-    ):
+    with products("float32", w.device, deterministic=True):
         pixels = to_uint8(generator.synthesis(w))
     return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stylenat.precision import without_autocast
+
 LEAKY_SLOPE = 0.2
 LEAKY_GAIN = math.sqrt(2)  # keeps the variance through a leaky ReLU (StyleGAN2)
 
@@ -21,6 +23,11 @@ PIECE_NUMBERS = 1 << 20
 def scaled_leaky_relu(x: Tensor) -> Tensor:
     """``√2 * leaky_relu(x, 0.2)``."""
     return F.leaky_relu(x, LEAKY_SLOPE) * LEAKY_GAIN
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """x, or its float32 copy where it has fewer bits: what statistics and losses are taken of."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def prefers_pieces(x: Tensor) -> bool:
@@ -75,7 +82,8 @@ class BiasedLeakyReLU(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return scaled_leaky_relu(x + self.bias.view(1, -1, *(1,) * (x.ndim - 2)))
+        bias = self.bias.to(x.dtype).view(1, -1, *(1,) * (x.ndim - 2))
+        return scaled_leaky_relu(x + bias)
 
 
 class EqualLinear(nn.Module):
@@ -110,13 +118,15 @@ class FixedConvolution(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, weight, stride, padding, groups, output_padding):
-        """As conv2d; with ``output_padding`` (rows, columns), as conv_transpose2d."""
+        """As conv2d; with ``output_padding`` (rows, columns), as conv_transpose2d. In x's dtype."""
         ctx.save_for_backward(weight)
         ctx.arguments = stride, padding, groups
-        if output_padding is not None:
-            ctx.output_padding = None
-            return F.conv_transpose2d(x, weight, None, stride, padding, output_padding, groups)
-        y = F.conv2d(x, weight, None, stride, padding, groups=groups)
+        # Its derivatives need tensors of one dtype, and images their precision.
+        with without_autocast(x.device):
+            if output_padding is not None:
+                ctx.output_padding = None
+                return F.conv_transpose2d(x, weight, None, stride, padding, output_padding, groups)
+            y = F.conv2d(x, weight, None, stride, padding, groups=groups)
         sides = zip(x.shape[2:], y.shape[2:], weight.shape[2:], strict=True)
         # Rows and columns at the end that no position of the filter reached.
         ctx.output_padding = tuple(a + 2 * padding - (b - 1) * stride - k for a, b, k in sides)

@@ -66,7 +66,8 @@ def training_of(records: pd.DataFrame, batch_size: int) -> Training:
     device = None
     if "device" in records and pd.notna(last["device"]):
         many = f"{int(last['processes'])} × " if last["processes"] > 1 else ""
-        device = f"{many}{last['device']}"
+        precision = f" in {last['precision']}" if pd.notna(last.get("precision")) else ""
+        device = f"{many}{last['device']}{precision}"
     return Training(
         iterations=int(last["images_seen"]) // batch_size,
         images_seen=int(last["images_seen"]),

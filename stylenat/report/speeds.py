@@ -28,7 +28,7 @@ KEYS = [
     "device", "dtype", "backend", "execution",
 ]
 # fmt: on
-PRECISIONS = {"FP32": "float32", "TF32": "tf32", "FP16": "float16", "BF16": "bfloat16"}
+PRECISIONS = {"FP32": "float32", "TF32": "tf32", "FP16": "float16", "BF16": "bf16"}
 WHOLE = "z to image"  # what published numbers time
 
 

@@ -30,7 +30,7 @@ METRIC_COLUMNS = [
     "uncertainty", "uncertainty_of", "note", "n_generated", "n_real", "n_real_held_out", "published",
     "difference", "verdict",
     "params_m", "seeds", "extractor", "weights_sha256", "filter", "dataset_sha256", "generator_sha256",
-    "device", "dtype", "versions", "commit", "dataset_licence", "dataset_creator", "source",
+    "device", "dtype", "precision", "versions", "commit", "dataset_licence", "dataset_creator", "source",
 ]
 
 # Two measurements that differ in one of these do not belong under one heading (the weights: of one

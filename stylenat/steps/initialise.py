@@ -2,6 +2,7 @@
 was trained before, by the experiment's training.start_from."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,7 +19,8 @@ from stylenat.training.start import start
 
 def run(args: argparse.Namespace) -> None:
     experiment = ExperimentConfig.from_dict(read_json(args.experiment))
-    trainer = build_trainer(experiment, World(0, 1, torch.device("cpu")))
+    # Nothing is computed yet, so the device need not have the precision of the training.
+    trainer = build_trainer(replace(experiment, precision="auto"), World(0, 1, torch.device("cpu")))
     if args.start:
         start(trainer, args.start, experiment.training.start_from)
     save_generator(args.weights, trainer.generator_ema, provenance(trainer, experiment, None))

@@ -195,6 +195,7 @@ def _snapshot(args: argparse.Namespace, sets: list[Record]) -> Record:
         "images_seen": provenance["images_seen"],
         "generator_sha256": digest,
         "checkpoint": provenance.get("checkpoint"),
+        "precision": provenance.get("precision"),
         "parameters": provenance.get("parameters") or _parameters(config),
     }
 

@@ -53,6 +53,7 @@ def _metadata(args: argparse.Namespace) -> dict[str, Any]:
         "generator_sha256": sha256(args.weights),
         "data": data,
         "device": runtime.describe_device(args.device),
+        "dtype": "float32",
         "versions": runtime.versions(),
         "commit": runtime.commit(),
     }

@@ -15,8 +15,9 @@ from stylenat import command
 from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
 from stylenat.io import read_json, sha256, write_json
-from stylenat.metrics.timing import DTYPES, EXECUTIONS, sweep
+from stylenat.metrics.timing import EXECUTIONS, sweep
 from stylenat.models import Generator, load_generator, read_header
+from stylenat.precision import PRECISIONS
 
 SECONDS = {"cpu": 5.0, "cuda": 600.0}
 
@@ -33,9 +34,9 @@ def run(args: argparse.Namespace) -> None:
             for record in own:
                 _log(name, record)
                 records.append(name | record)
+        write_json(args.output, records)  # each time, so that no failure costs what was measured
     if not records:
         raise UserError("not even one image fits into the memory of this device; use a larger one.")
-    write_json(args.output, records)
 
 
 def _trained(path: Path) -> tuple[dict[str, Any], Generator]:
@@ -87,7 +88,7 @@ def main() -> None:
         help="time for each batch size, all generators together; "
         f"if not given, so many for each of them: {SECONDS}",
     )
-    options.add_argument("--dtype", choices=DTYPES, default="float32", help="of our protocol")
+    options.add_argument("--dtype", choices=PRECISIONS, default="float32", help="of our protocol")
     options.add_argument("--execution", choices=EXECUTIONS, default="eager", help="of the network")
     options.add_argument("--output", type=Path, required=True, help="list of records (JSON)")
     command.add_device(options)

@@ -91,6 +91,7 @@ def run(args: argparse.Namespace) -> None:
             args.save_every * 60,
             args.run_iterations,
         )
+        command.log.info("precision: %s", trainer.precision)
         loop.resume()
         if world.is_main:
             trackers.start(trainer.step)
@@ -109,7 +110,6 @@ def run(args: argparse.Namespace) -> None:
         sys.exit(EXIT_CODE)
     finally:
         trackers.close()
-        distributed.stop()
 
 
 def main() -> None:
@@ -143,7 +143,16 @@ def main() -> None:
         default={},
         help='JSON such as {"tensorboard": true, "wandb": {"project": "stylenat"}}',
     )
-    command.main(options, run)
+    options.set_defaults(dtype="that of the experiment, below")
+    failed = True
+    try:
+        command.main(options, run)
+        failed = False
+    except SystemExit as end:
+        failed = end.code != EXIT_CODE
+        raise
+    finally:  # only now, when the reason of a failure has been logged
+        distributed.leave(failed)
 
 
 if __name__ == "__main__":

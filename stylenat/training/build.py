@@ -18,5 +18,10 @@ def build_trainer(
     generator.initialise(training.weight_std, training.rgb_gain, training.position_scale)
     discriminator = Discriminator(experiment.discriminator).to(world.device)
     return Trainer(
-        generator.to(world.device), discriminator, experiment.training, world, accumulation_steps
+        generator.to(world.device),
+        discriminator,
+        experiment.training,
+        world,
+        accumulation_steps,
+        experiment.precision,
     )

@@ -144,6 +144,7 @@ def provenance(
         "step": trainer.step,
         "images_seen": trainer.step * experiment.training.batch_size,
         "data": data,
+        "precision": trainer.precision if trainer.step else None,
         "versions": runtime.versions(),
         "commit": runtime.commit(),
     }

@@ -15,6 +15,8 @@ from stylenat.models.discriminator import stddev_group
 
 # Longer than any iteration, short enough that a rank that died is noticed within a minute.
 TIMEOUT = timedelta(seconds=50)
+# Until the first iteration is done, in which kernels are compiled, on one rank sooner than on another.
+FIRST_TIMEOUT = timedelta(minutes=10)
 POLL_SECONDS = 0.1
 
 
@@ -58,6 +60,11 @@ class World:
         """
         while self.highest(not done()):
             time.sleep(POLL_SECONDS)
+
+    def limit_waiting(self, timeout: timedelta) -> None:
+        """From now on, a collective that takes longer than this means that a rank is lost."""
+        if self.size > 1:
+            dist.group.WORLD.set_timeout(timeout)
 
     def all_reduce_mean_(self, tensors: Iterable[Tensor]) -> None:
         """Replace every tensor by its mean over the ranks, in place, in one message.
@@ -123,6 +130,9 @@ class World:
 
 def start(device: torch.device) -> World:
     """Join the process group that torchrun announces in the environment, if there is one."""
+    # NCCL would abort the process when a collective times out; so it only ends the collective, and the
+    # next one raises an error, which we put into words.
+    os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "2")
     size = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))
     if size > 1:
@@ -138,9 +148,14 @@ def start(device: torch.device) -> World:
     return World(rank, size, device)
 
 
-def stop() -> None:
-    """Leave the process group, if we joined one."""
-    if dist.is_initialized():
+def leave(failed: bool) -> None:
+    """Leave the process group, if we joined one. After a failure without waiting for the others,
+    which may wait for us."""
+    if not dist.is_initialized():
+        return
+    if failed and dist.get_backend() == "nccl":
+        dist.group.WORLD.abort()
+    else:
         dist.destroy_process_group()
 
 

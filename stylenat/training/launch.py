@@ -57,10 +57,12 @@ def _report(failures: dict[int, ProcessFailure]) -> int:
     if not culprits:
         return EXIT_CODE
 
-    def order(rank: int) -> tuple[bool, bool, int]:
-        """What was killed cannot say so itself; others fail for want of it, or are told to end."""
+    def order(rank: int) -> tuple[int, int]:
+        """What was killed cannot say so itself; others fail for want of it: by a status, by NCCL,
+        which aborts them, or told to end."""
         status = culprits[rank].exitcode
-        return status == -signal.SIGTERM, status > 0, culprits[rank].timestamp
+        late = {-signal.SIGABRT: 2, -signal.SIGTERM: 3}
+        return late.get(status, int(status > 0)), culprits[rank].timestamp
 
     rank = min(culprits, key=order)
     status = culprits[rank].exitcode

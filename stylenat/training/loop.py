@@ -14,6 +14,7 @@ from stylenat.images import from_uint8
 from stylenat.training import noise
 from stylenat.training.augment import augmentation
 from stylenat.training.checkpoint import restore
+from stylenat.training.distributed import FIRST_TIMEOUT, TIMEOUT
 from stylenat.training.interruption import Interruption
 from stylenat.training.noise import Purpose
 from stylenat.training.pace import Pace
@@ -80,6 +81,8 @@ class TrainingLoop:
         """
         recorder = Recorder(self.states.records, self.trainer, self.trackers)
         batches = self.batches(self.trainer.step)
+        first = self.trainer.step + 1
+        self.world.limit_waiting(FIRST_TIMEOUT)
         last_save = time.monotonic()
         try:
             while self.trainer.step < self.until:
@@ -93,6 +96,8 @@ class TrainingLoop:
                     self._save()
                     last_save = time.monotonic()
                 record = self._iterate(next(batches))
+                if self.trainer.step == first:
+                    self.world.limit_waiting(TIMEOUT)
                 bar.update()
                 recorder.add(record, bar)
                 self._watch(record)
@@ -100,6 +105,7 @@ class TrainingLoop:
                     log.info("%s", estimate)
         finally:
             recorder.close()
+        self.world.highest(0)  # an error if the last iteration lacks a rank's share
         self._save()
         self._wait_for_writer()
         if self.world.is_main:

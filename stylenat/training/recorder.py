@@ -39,6 +39,7 @@ class Recorder:
         self.place = {
             "device": runtime.describe_device(trainer.world.device),
             "processes": trainer.world.size,
+            "precision": trainer.precision,
         }
         if trainer.world.is_main:
             kept = _records_until(path, trainer.step)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from stylenat.config import TrainingConfig
 from stylenat.models import Discriminator, Generator
+from stylenat.precision import layers, products, resolve
 from stylenat.training import schedule
 from stylenat.training.augment import SHOWN, WHOLE, Augment
 from stylenat.training.augment.ada import AdaptiveProbability
@@ -30,7 +31,8 @@ class Trainer:
     ``generator_ema`` is the exponential moving average of the generator, what is sampled and
     evaluated. ``step`` counts finished iterations; learning rates are a function of it. With
     ``accumulation_steps`` this rank computes its share of the batch in so many parts, where memory
-    is short.
+    is short. ``precision`` is that of the networks' passes (:mod:`stylenat.precision`; ``auto``: by
+    the device); losses, R1, optimisers and the average are float32.
     """
 
     def __init__(
@@ -40,10 +42,12 @@ class Trainer:
         config: TrainingConfig,
         world: World | None = None,
         accumulation_steps: int = 1,
+        precision: str = "auto",
     ):
         self.config = config
         self.world = world or World(0, 1, next(generator.parameters()).device)
         self.accumulation_steps = accumulation_steps
+        self.precision = resolve(precision, self.world.device)
         self.generator = generator.train()
         self.discriminator = discriminator.train()
         self.generator_ema = copy.deepcopy(generator).eval().requires_grad_(False)
@@ -79,6 +83,10 @@ class Trainer:
         discriminator is shown. Returns scalars of this iteration, means over all ranks: losses,
         logits, gradient norms, rates.
         """
+        with products(self.precision, self.world.device):
+            return self._iteration(reals, z_d, z_g, augment)
+
+    def _iteration(self, reals: Tensor, z_d: Tensor, z_g: Tensor, augment: Augment) -> Record:
         factor = schedule.lr_factor(self.config, self.step)
         _set_lr(self.discriminator_optimizer, self.discriminator_lr * factor)
         _set_lr(self.generator_optimizer, self.generator_lr * factor)
@@ -104,8 +112,8 @@ class Trainer:
         return record | {"skipped": self.skipped}
 
     def _discriminator_step(self, reals: Tensor, z: Tensor, augment: Augment) -> Record:
-        config, discriminator = self.config, self.discriminator
-        fakes = torch.stack([self.generator(z[part]) for part in self._parts()], 1).flatten(0, 1)
+        config, generate, discriminate = self.config, self._generate, self._discriminate
+        fakes = torch.stack([generate(z[part]) for part in self._parts()], 1).flatten(0, 1)
         consistent = config.augment == "bcr" and config.bcr_weight > 0
         if consistent:
             # The reals' T is drawn before the fakes', but the fakes' forward comes first.
@@ -113,20 +121,20 @@ class Trainer:
             augmented_fakes = augment(fakes, Purpose.AUGMENT_FAKE, WHOLE)
         sums = defaultdict(float)
         for part in self._parts():
-            fake = discriminator(self._shown(fakes[part], augment, Purpose.AUGMENT_FAKE, part))
-            real = discriminator(self._shown(reals[part], augment, Purpose.AUGMENT_REAL, part))
+            fake = discriminate(self._shown(fakes[part], augment, Purpose.AUGMENT_FAKE, part))
+            real = discriminate(self._shown(reals[part], augment, Purpose.AUGMENT_REAL, part))
             loss = discriminator_loss(real, fake)
             means = {"loss_d": loss, "d_real": real.mean(), "d_fake": fake.mean()}
             if self.ada:
                 means["sign_real"] = real.sign().mean()
             if consistent:
-                bcr = F.mse_loss(discriminator(augmented_fakes[part]), fake)
-                bcr = bcr + F.mse_loss(discriminator(augmented_reals[part]), real)
+                bcr = F.mse_loss(discriminate(augmented_fakes[part]), fake)
+                bcr = bcr + F.mse_loss(discriminate(augmented_reals[part]), real)
                 loss = loss + config.bcr_weight * bcr
                 means["bcr"] = bcr
             (loss / self.accumulation_steps).backward()
             self._sum(sums, means)
-        return self._update(discriminator, sums, "grad_norm_d", config.gradient_clip)
+        return self._update(self.discriminator, sums, "grad_norm_d", config.gradient_clip)
 
     def _r1_step(self, reals: Tensor, augment: Augment) -> Record:
         config = self.config
@@ -150,9 +158,9 @@ class Trainer:
     def _generator_step(self, z: Tensor, augment: Augment) -> Record:
         sums = defaultdict(float)
         for part in self._parts():
-            fakes = self.generator(z[part])
+            fakes = self._generate(z[part])
             shown = self._shown(fakes, augment, Purpose.AUGMENT_GENERATED, part)
-            loss = generator_loss(self.discriminator(shown))
+            loss = generator_loss(self._discriminate(shown))
             (loss / self.accumulation_steps).backward()
             self._sum(sums, {"loss_g": loss})
         return self._update(self.generator, sums, "grad_norm_g")
@@ -164,6 +172,14 @@ class Trainer:
     def _require_grad(self, network: nn.Module, required: bool) -> None:
         for parameter in self.trained[network]:
             parameter.requires_grad_(required)
+
+    def _generate(self, z: Tensor) -> Tensor:
+        with layers(self.precision, self.world.device):
+            return self.generator(z)
+
+    def _discriminate(self, images: Tensor) -> Tensor:
+        with layers(self.precision, self.world.device):
+            return self.discriminator(images)
 
     def _parts(self) -> Iterator[slice]:
         """Our share in :attr:`accumulation_steps` parts, whose gradients add up to those of the whole.

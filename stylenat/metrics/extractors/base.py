@@ -2,8 +2,7 @@
 
 import pickle
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stylenat.errors import UserError
+from stylenat.precision import products
 
 Weights = str | Path | Mapping[str, Tensor]
 
@@ -62,25 +62,14 @@ class FeatureNetwork(nn.Module, ABC):
                 f"expected uint8 (B, 3, H, W), got {images.dtype} {tuple(images.shape)}"
             )
         images = images.to(self.device)
-        with _exact_float32(self.device):
+        # Whatever the caller uses elsewhere: 10-bit mantissas move FID.
+        with products("float32", self.device):
             return self.features(images.float())
 
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
         return next(self.parameters()).device
-
-
-@contextmanager
-def _exact_float32(device: torch.device) -> Iterator[None]:
-    """No autocast and no TF32, whatever the caller uses elsewhere: 10-bit mantissas move FID."""
-    with ExitStack() as stack:
-        stack.enter_context(torch.autocast(device.type, enabled=False))
-        if device.type == "cuda":  # global switches; CPU threads run networks side by side
-            stack.enter_context(torch.backends.cudnn.flags(enabled=True, allow_tf32=False))
-            stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
-            torch.set_float32_matmul_precision("highest")
-        yield
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from stylenat.blocks.hydra import HeadGroup
+from stylenat.models.attention.requirements import triton_fault
+from stylenat.precision import without_autocast
 
 # Each is a module with `attend(q, k, v, rpb, kernel_size, dilation, scale)`, which gets checked
 # arguments; with `limitation(q, biased)` if it cannot serve all of them; and with `attend_groups`
@@ -34,7 +36,7 @@ def _available(name: str) -> bool:
     if name == "triton":
         # Triton's interpreter, for tests, runs the kernels on a CPU.
         interpreted = os.environ.get("TRITON_INTERPRET") == "1"
-        return find_spec("triton") is not None and (torch.cuda.is_available() or interpreted)
+        return interpreted and find_spec("triton") is not None or triton_fault() is None
     if name == "natten":
         try:
             _module(name)
@@ -81,9 +83,12 @@ def use_backend(name: str) -> Iterator[None]:
 def describe(device: torch.device | str) -> str:
     """One line for logs: the default backend on `device`, and what else there is."""
     others = [name for name in available_backends() if name != default_backend(device)]
+    without = ""
+    if torch.device(device).type == "cuda" and "triton" not in available_backends():
+        without = f"; slower than need be: no Triton kernels, because {triton_fault()}"
     return (
         f"neighbourhood attention on {device}: {default_backend(device)} "
-        f"(also available: {', '.join(others)})"
+        f"(also available: {', '.join(others)}){without}"
     )
 
 
@@ -121,7 +126,8 @@ def neighborhood_attention(
     if scale is None:
         scale = q.shape[-1] ** -0.5
     module = _backend(backend, q, rpb is not None)
-    return module.attend(q, k, v, rpb, kernel_size, dilation, scale)
+    with without_autocast(q.device):
+        return module.attend(q, k, v, rpb, kernel_size, dilation, scale)
 
 
 def hydra_attention(
@@ -129,6 +135,7 @@ def hydra_attention(
     rpbs: Sequence[Tensor] | Sequence[None],
     groups: Sequence[HeadGroup],
     backend: str | None = None,
+    table: Tensor | None = None,
 ) -> Tensor:
     """Neighbourhood attention of all head groups of a level, between its two linear layers.
 
@@ -139,6 +146,8 @@ def hydra_attention(
             or none of them are None.
         groups: number of heads, kernel size and dilation of each.
         backend: as in `neighborhood_attention`.
+        table: the groups' `tables.head_table` on qkv's device, which a GPU backend otherwise makes
+            anew, waiting for the copy.
 
     Returns:
         (batch, height, width, channels), in qkv's dtype.
@@ -153,12 +162,14 @@ def hydra_attention(
     if hasattr(module, "attend_groups"):
         kernel_sizes = [group.kernel_size for group in groups]
         dilations = [group.dilation for group in groups]
-        out = module.attend_groups(qkv, rpbs, heads, kernel_sizes, dilations, scale)
+        with without_autocast(qkv.device):
+            out = module.attend_groups(qkv, rpbs, heads, kernel_sizes, dilations, scale, table)
         return out.permute(0, 2, 3, 1, 4).flatten(3)
-    outputs = [
-        module.attend(*part, rpb, group.kernel_size, group.dilation, scale)
-        for part, rpb, group in zip(parts, rpbs, groups, strict=True)
-    ]
+    with without_autocast(qkv.device):
+        outputs = [
+            module.attend(*part, rpb, group.kernel_size, group.dilation, scale)
+            for part, rpb, group in zip(parts, rpbs, groups, strict=True)
+        ]
     # Backends put the heads of a pixel together, as the linear layer needs them.
     return torch.cat([out.permute(0, 2, 3, 1, 4) for out in outputs], 3).flatten(3)
 

@@ -50,6 +50,7 @@ def attend_groups(
     kernel_sizes: Sequence[int],
     dilations: Sequence[int],
     scale: float,
+    table: Tensor | None = None,
 ) -> Tensor:
     """All head groups of a level at once: qkv (3, batch, heads, height, width, head_dim), in the
     order of the groups → (batch, heads, height, width, head_dim).

@@ -11,15 +11,16 @@ softmax and all sums are float32 whatever the inputs.
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from stylenat.models.attention import triton_kernels
+from stylenat.models.attention.tables import head_table
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 MAX_HEAD_DIM = 128
+MAX_SIDE = 1024  # for which the kernels' integer arithmetic is exact, see `triton_tiles.pixels`
 
 # Side of a tile of queries or keys, and how many pixels of its box are taken at a time: small enough
 # for several programs to share a multiprocessor, which hides the latency of loads better here, where
@@ -36,6 +37,8 @@ def limitation(q: Tensor, biased: bool) -> str | None:
         return f"computes in float32, bfloat16 and float16, not in {q.dtype}"
     if q.shape[-1] > MAX_HEAD_DIM:
         return f"takes heads of at most {MAX_HEAD_DIM} channels, not {q.shape[-1]}"
+    if max(q.shape[2:4]) > MAX_SIDE:
+        return f"takes maps of at most {MAX_SIDE} pixels a side, not {max(q.shape[2:4])}"
     return None
 
 
@@ -50,7 +53,8 @@ def attend(
 ) -> Tensor:
     """Shapes and meaning as in `neighborhood_attention`, which checks them."""
     bias = None if rpb is None else rpb.flatten()
-    return _attention([q, k, v], bias, [q.shape[1]], [kernel_size], [dilation], scale)[0]
+    geometry = [q.shape[1]], [kernel_size], [dilation]
+    return _attention([q, k, v], bias, head_table(*geometry).to(q.device), *geometry, scale)[0]
 
 
 def attend_groups(
@@ -60,20 +64,27 @@ def attend_groups(
     kernel_sizes: list[int],
     dilations: list[int],
     scale: float,
+    table: Tensor | None = None,
 ) -> Tensor:
-    """All groups of `hydra_attention` at once, of a qkv (3, batch, heads, height, width, D)."""
+    """All groups of `hydra_attention` at once, of a qkv (3, batch, heads, height, width, D).
+
+    ``table`` is what `head_table` gives of them, on the device, so that nothing is copied there.
+    """
     bias = None if rpbs[0] is None else torch.cat([rpb.flatten() for rpb in rpbs])
-    return _attention([qkv], bias, heads, kernel_sizes, dilations, scale)[0]
+    if table is None:
+        table = head_table(heads, kernel_sizes, dilations).to(qkv.device)
+    return _attention([qkv], bias, table, heads, kernel_sizes, dilations, scale)[0]
 
 
 # In the operators, `inputs` is [q, k, v] or, for their gradients to be one tensor as well, all three
-# stacked; `bias` holds the groups' tables one after the other.
+# stacked; `bias` holds the groups' tables one after the other, `groups` is their `head_table`.
 
 
 @torch.library.custom_op("stylenat::neighborhood_attention", mutates_args=())
 def _attention(
     inputs: list[Tensor],
     bias: Tensor | None,
+    groups: Tensor,
     heads: list[int],
     kernel_sizes: list[int],
     dilations: list[int],
@@ -81,8 +92,7 @@ def _attention(
 ) -> tuple[Tensor, Tensor]:
     """The output, and of every query log2 of its softmax's denominator."""
     q, k, v = _queries_keys_values(inputs)
-    out, lse = _empty_outputs(inputs, bias, heads, kernel_sizes, dilations, scale)
-    groups = _groups(tuple(heads), tuple(kernel_sizes), tuple(dilations), q.device)
+    out, lse = _empty_outputs(inputs, bias, groups, heads, kernel_sizes, dilations, scale)
     with torch.cuda.device_of(q):
         triton_kernels.forward[(q.shape[0] * q.shape[1] * _tiles(q, dilations),)](
             q, k, v, _log2(bias), groups, out, lse,
@@ -99,6 +109,7 @@ def _gradients(
     lse: Tensor,
     inputs: list[Tensor],
     bias: Tensor | None,
+    groups: Tensor,
     heads: list[int],
     kernel_sizes: list[int],
     dilations: list[int],
@@ -112,7 +123,6 @@ def _gradients(
     )
     dq, dk, dv = dqkv.unbind()
     bias = _log2(bias)
-    groups = _groups(tuple(heads), tuple(kernel_sizes), tuple(dilations), q.device)
     grid = (q.shape[0] * q.shape[1] * _tiles(q, dilations),)
     sizes = (*_sizes(q, dilations), *q.stride()[:4], *dq.stride()[:4], scale)
     options = {"BIASED": bias is not None, **_options(q)}
@@ -133,6 +143,7 @@ def _bias_gradient(
     lse: Tensor,
     inputs: list[Tensor],
     bias: Tensor,
+    groups: Tensor,
     heads: list[int],
     kernel_sizes: list[int],
     dilations: list[int],
@@ -153,7 +164,6 @@ def _bias_gradient(
     images = -(-batch // min(batch, -(-PARTIAL_SUMS // pieces)))
     work = pieces * -(-batch // images)
     partial = bias.new_zeros(min(work, PARTIAL_SUMS), len(bias), dtype=torch.float32)
-    groups = _groups(tuple(heads), tuple(kernel_sizes), tuple(dilations), q.device)
     with torch.cuda.device_of(q):
         triton_kernels.backward_bias[(all_heads * len(partial),)](
             q, k, v, _log2(bias), groups, lse, delta, _pixel_by_pixel(grad), partial,
@@ -164,7 +174,7 @@ def _bias_gradient(
 
 
 @_attention.register_fake
-def _empty_outputs(inputs, bias, heads, kernel_sizes, dilations, scale):
+def _empty_outputs(inputs, bias, groups, heads, kernel_sizes, dilations, scale):
     batch, all_heads, height, width, channels = inputs[0].shape[-5:]
     out = inputs[0].new_empty(batch, height, width, all_heads, channels).permute(0, 3, 1, 2, 4)
     slots = max(d * d * -(-height // d) * -(-width // d) for d in dilations)
@@ -172,30 +182,32 @@ def _empty_outputs(inputs, bias, heads, kernel_sizes, dilations, scale):
 
 
 @_gradients.register_fake
-def _empty_gradients(grad, out, lse, inputs, bias, heads, kernel_sizes, dilations, scale):
+def _empty_gradients(grad, out, lse, inputs, bias, groups, heads, kernel_sizes, dilations, scale):
     batch, all_heads, height, width, channels = inputs[0].shape[-5:]
     dqkv = inputs[0].new_empty(batch, height, width, 3, all_heads, channels)
     return dqkv.permute(3, 0, 4, 1, 2, 5), torch.empty_like(lse)
 
 
 @_bias_gradient.register_fake
-def _empty_bias_gradient(grad, delta, lse, inputs, bias, heads, kernel_sizes, dilations, scale):
+def _empty_bias_gradient(
+    grad, delta, lse, inputs, bias, groups, heads, kernel_sizes, dilations, scale
+):
     return torch.empty_like(bias)
 
 
 def _save(ctx, inputs, output):
-    tensors, bias, *ctx.arguments = inputs
+    tensors, bias, groups, *ctx.arguments = inputs
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(bias, *output, *tensors)
+    ctx.save_for_backward(bias, groups, *output, *tensors)
 
 
 def _backward(ctx, grad, _):
-    bias, out, lse, *inputs = ctx.saved_tensors
-    dqkv, delta = _gradients(grad, out, lse, inputs, bias, *ctx.arguments)
+    bias, groups, out, lse, *inputs = ctx.saved_tensors
+    dqkv, delta = _gradients(grad, out, lse, inputs, bias, groups, *ctx.arguments)
     dbias = None
     if ctx.needs_input_grad[1]:
-        dbias = _bias_gradient(grad, delta, lse, inputs, bias, *ctx.arguments)
-    return [dqkv] if len(inputs) == 1 else list(dqkv.unbind()), dbias, None, None, None, None
+        dbias = _bias_gradient(grad, delta, lse, inputs, bias, groups, *ctx.arguments)
+    return [dqkv] if len(inputs) == 1 else list(dqkv.unbind()), dbias, *[None] * 5
 
 
 _attention.register_autograd(_backward, setup_context=_save)
@@ -217,22 +229,6 @@ def _pixel_by_pixel(x: Tensor) -> Tensor:
 
 def _log2(bias: Tensor | None) -> Tensor | None:
     return None if bias is None else bias.float() * math.log2(math.e)
-
-
-@lru_cache(maxsize=64)
-def _groups(
-    heads: tuple[int, ...],
-    kernel_sizes: tuple[int, ...],
-    dilations: tuple[int, ...],
-    device: torch.device,
-) -> Tensor:
-    """For every head its kernel size, its dilation and where its table begins."""
-    lines, entry = [], 0
-    for count, kernel_size, dilation in zip(heads, kernel_sizes, dilations, strict=True):
-        for _ in range(count):
-            lines.append((kernel_size, dilation, entry))
-            entry += (2 * kernel_size - 1) ** 2
-    return torch.tensor(lines, dtype=torch.int32, device=device)
 
 
 def _tiles(q: Tensor, dilations: list[int]) -> int:

@@ -84,8 +84,9 @@ def queries_of(first, end, members, kernel_size):
 @triton.jit
 def pixels(index, first_y, first_x, columns):
     """Coordinates of entries of a box, which is counted row by row."""
-    # A division by multiplication: exact where the cube of the box's side is below 2^20.
+    # A division by multiplication, at most one too large where the box has up to 2^20 entries.
     row = (index * ((1 << 20) // columns + 1)) >> 20
+    row -= (row * columns > index).to(tl.int32)
     return first_y + row, first_x + index - row * columns
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from stylenat.blocks.hydra import HeadGroup, head_groups
 from stylenat.config import ModelConfig
 from stylenat.models.attention import hydra_attention
+from stylenat.models.attention.tables import head_table
 from stylenat.models.blocks.base import AttentionLayer
 from stylenat.models.layers import PixelLinear
 
@@ -28,6 +29,10 @@ class HydraAttention(AttentionLayer):
         ]
         self.rpb = nn.ParameterList(tables) if bias else (None,) * len(groups)
         self.proj = PixelLinear(channels, channels)
+        # A buffer, not made when it is first needed: that may be while a CUDA graph is recorded.
+        parts = [(group.heads, group.kernel_size, group.dilation) for group in groups]
+        table = head_table(*zip(*parts, strict=True))
+        self.register_buffer("table", table, persistent=False)
 
     @classmethod
     def of(cls, config: ModelConfig, level: int) -> Self:
@@ -38,4 +43,4 @@ class HydraAttention(AttentionLayer):
         return (table for table in self.rpb if table is not None)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.proj(hydra_attention(self.qkv(x), self.rpb, self.groups))
+        return self.proj(hydra_attention(self.qkv(x), self.rpb, self.groups, table=self.table))
