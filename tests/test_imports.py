@@ -22,6 +22,7 @@ LAYERS = (
         "neighbourhood",
         "fields",
         "configuration",
+        "ablations",
         "blocks",
     },
     {"data", "models"},
