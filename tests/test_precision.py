@@ -101,7 +101,9 @@ def test_bf16_is_float32_but_for_its_rounding():
         run = trainer(precision)
         size = (run.config.batch_size, run.generator.config.style_dim)
         z = torch.randn(2, *size, generator=torch.Generator().manual_seed(0))
-        records.append(run.iteration(reals(0, len(z[0])), *z, lambda images, *_: 0.5 * images.flip(3)))
+        records.append(
+            run.iteration(reals(0, len(z[0])), *z, lambda images, *_: 0.5 * images.flip(3))
+        )
         after.append(everything(run))
     exact, rounded = records
     for key in ("loss_d", "loss_g", "d_real", "d_fake", "grad_norm_d", "r1", "grad_norm_g"):
