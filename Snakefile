@@ -36,5 +36,11 @@ rule all:
         curves(config["run"]),
 
 
+# Every ablation whose base does without a GPU.
+rule ablation:
+    input:
+        expand("results/ablations/{family}.csv", family=local_families()),
+
+
 onstart:
     require_gpu()

@@ -19,7 +19,7 @@ DOCUMENTS = ("README.md", "docs/small-data.md", "docs/ladder.md")
 
 def block(frame: pd.DataFrame) -> str:
     """The table of an ablation, its verdicts and its origin, in Markdown."""
-    measured = frame[frame["kind"] == "measured"]
+    measured = frame[frame["kind"] == "measured"].astype({"step": int, "n": int})
     steps = sorted(measured["step"].unique())
     last = measured[measured["step"] == steps[-1]]
     first = last.iloc[0]

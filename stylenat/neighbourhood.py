@@ -2,6 +2,8 @@
 
 from functools import lru_cache
 
+FAR = 7  # pixels: beyond it, attention counts as long-range
+
 
 @lru_cache(maxsize=64)
 def axis_windows(

@@ -14,7 +14,7 @@ from stylenat.config import ExperimentConfig
 from stylenat.errors import ConfigError, UserError
 from stylenat.experiments import resolve
 from stylenat.io import write_json
-from stylenat.report.ablation import ablation_table, holm, paired, require_runs, verdicts
+from stylenat.report.ablation import Size, ablation_table, holm, paired, require_runs, verdicts
 from stylenat.report.published import read_published
 from tests.project import ROOT, run
 from tests.tiny import experiment
@@ -186,7 +186,8 @@ def table(metrics):
     training = {name: [{"images_per_second": 10.0}, {"images_per_second": 30.0}] for name in names}
     speeds = [{"experiment": "b0", "timed": "z to image", "images_per_second": 5.0}]
     published = read_published(PUBLISHED)
-    return ablation_table(FAMILY, metrics, training, speeds, configs, published)
+    sizes = [Size(1000, 900, 2_000_000), Size(1000, 900, 2_000_000), Size(1013, 900, 3_000_000)]
+    return ablation_table(FAMILY, metrics, training, speeds, configs, sizes, published)
 
 
 def test_the_table_of_an_ablation():
@@ -210,6 +211,8 @@ def test_the_table_of_an_ablation():
     assert frame.loc["better", "sampling_images_per_second"] == 5
     assert frame.loc["same", "training_images_per_second"] == 20
     assert frame.loc["floor", "value"] == 2
+    assert frame.loc["other", "size_note"] == "+1.3%: position biases alone"
+    assert pd.isna(frame.loc["better", "size_note"])
     assert len(verdicts(frame.reset_index())) == 2
 
 
@@ -261,7 +264,7 @@ def test_the_step_writes_table_page_and_figures(tmp_path):
         records[-1].write_text(json.dumps(line) + "\n")
     outputs = [tmp_path / name for name in ("t.csv", "t.html", "t.svg", "t.png")]
     done = run(
-        *("python", "-m", "stylenat.steps.ablation", "--metrics", tmp_path / "metrics.json"),
+        *("python", "-m", "stylenat.steps.ablation_table", "--metrics", tmp_path / "metrics.json"),
         *("--family", json.dumps(FAMILY.__dict__), "--training", *records),
         *("--throughput", tmp_path / "speed.json", "--experiments", *configs),
         *("--published", PUBLISHED, "--output", outputs[0], "--html", outputs[1]),

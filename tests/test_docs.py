@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,9 @@ from tests.project import ROOT
 spec = importlib.util.spec_from_file_location("docs_make", ROOT / "docs/make.py")
 docs = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(docs)
+
+sys.path.insert(0, str(ROOT))  # docs is no part of the package
+ablations = importlib.import_module("docs.ablations")
 
 COMMIT = "0123456789ab"
 NAMES = ["f", "f-seed1", "f-seed2", "f-hour"]
@@ -45,6 +49,14 @@ def test_files_with_numbers_are_those_of_the_csv_and_name_its_commit():
     (commit,) = pd.read_csv(numbers, dtype={"commit": str})["commit"].unique()
     measured = [text for text in blocks.values() if text != docs.NO_HOUR]
     assert all(f"commit `{commit}`" in text for text in measured)
+
+
+@pytest.mark.parametrize("name", ["few32", "tuned32"])
+def test_tables_of_ablations_are_those_of_their_csv(name):
+    frame = pd.read_csv(ROOT / f"docs/{name}.csv", dtype={"commit": str})
+    text = (ROOT / f"docs/{name}.md").read_text()
+    assert ablations.block(frame) == text
+    assert text in (ROOT / "docs/small-data.md").read_text()
 
 
 # ------------------------------------------------------------------------------ how it is made

@@ -8,7 +8,8 @@ import torch
 
 from stylenat.metrics.spectrum import power_spectrum
 from stylenat.models import Generator
-from stylenat.models.attention_maps import FAR, neighbourhood_weights, reach, record_attention
+from stylenat.models.attention_maps import neighbourhood_weights, reach, record_attention
+from stylenat.neighbourhood import FAR
 from tests.tiny import experiment
 
 

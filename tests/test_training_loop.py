@@ -313,6 +313,7 @@ def test_single_failures_are_skipped_and_counted(tmp_path, monkeypatch):
     line = read_json(tmp_path / "records.jsonl")
     assert line["skipped"] == 2, "the discriminator's step at 5 and 6; R1's turn is at 4 and 8"
     assert line.pop("device").startswith("cpu")
+    assert line.pop("precision") == "float32"
     assert all(math.isfinite(value) for value in line.values()), "means of what was finite"
     tensors = load_state(tmp_path / "12.state").tensors
     assert all(tensor.isfinite().all() for tensor in tensors.values())

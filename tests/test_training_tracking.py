@@ -104,6 +104,7 @@ def test_trackers_get_the_records_and_samples(tmp_path, monkeypatch, warnings):
     lines = [json.loads(line) for line in (tmp_path / "x.jsonl").open()]
     for line in lines:  # where it ran is no curve
         assert line.pop("device").startswith("cpu") and line.pop("processes") == 1
+        assert line.pop("precision") == "float32"
     assert wandb.logged[:2] == [(11, lines[0]), (12, lines[1])]
     assert wandb.logged[2] == (12, {"samples": [("image", (SIZE, SIZE, 3))] * 16})
     assert wandb.finished

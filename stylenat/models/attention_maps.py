@@ -9,7 +9,7 @@ from torch import Tensor
 from stylenat.blocks.hydra import HeadGroup
 from stylenat.models.blocks.hydra import HydraAttention
 from stylenat.models.generator import Generator
-from stylenat.neighbourhood import axis_windows
+from stylenat.neighbourhood import FAR, axis_windows
 from stylenat.precision import products
 
 
@@ -78,9 +78,6 @@ class Reach:
     beyond: float  # share of the weights that lies further than FAR pixels away
     uniform_distance: float
     uniform_beyond: float
-
-
-FAR = 7  # pixels
 
 
 def reach(block: BlockAttention) -> list[Reach]:

@@ -10,15 +10,12 @@ from statistics import mean, median, stdev
 from typing import Any
 
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
 from scipy import stats
 
 from stylenat.ablations import Family
 from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
-from stylenat.metrics.flops import mapping_flops, synthesis_flops
-from stylenat.models import Generator
 from stylenat.report.style import BLUE, GREY, PAGE, VERMILLION, new_figure
 
 Record = dict[str, Any]
@@ -33,6 +30,15 @@ COLUMNS = [
     *("training_images_per_second", "published", "trust", "n_generated", "n_real", "device"),
     *("commit", "source"),
 ]
+
+
+@dataclass(frozen=True)
+class Size:
+    """Parameters of a generator, those of them that are no position bias, and FLOPs of an image."""
+
+    parameters: int
+    without_bias: int
+    flops: int
 
 
 @dataclass(frozen=True)
@@ -72,12 +78,13 @@ def ablation_table(
     training: dict[str, list[Record]],
     throughput: list[Record],
     experiments: list[ExperimentConfig],
+    sizes: list[Size],
     published: pd.DataFrame,
 ) -> pd.DataFrame:
     """A row for every variant and snapshot, the floor, and published values of the same steps.
 
-    ``training`` holds the records of every run by its name, ``experiments`` the first of every
-    variant. Distances are those to held-out reals where there are any, else to the reference.
+    ``training`` holds the records of every run by its name, ``experiments`` and ``sizes`` the first
+    of every variant. Distances are those to held-out reals where there are any, else to the reference.
     """
     runs = {run: (variant, seed) for variant, by in family.runs.items() for seed, run in by.items()}
     values: dict[tuple[str, int], dict[int, Record]] = {}
@@ -85,8 +92,7 @@ def ablation_table(
         if record["kind"] == "snapshot":
             variant, seed = runs[record["experiment"]]
             values.setdefault((variant, record["step"]), {})[seed] = record
-    models = dict(zip(family.runs, experiments, strict=True))
-    sizes = {variant: _sizes(config) for variant, config in models.items()}
+    by_variant = dict(zip(family.runs, sizes, strict=True))
     last = max(step for _, step in values)
     rows = []
     for step in sorted({step for _, step in values}):
@@ -105,7 +111,7 @@ def ablation_table(
             row = _row(family, variant, step, values[variant, step])
             row |= _compared(family, variant, pairs.get(variant), corrected.get(variant), row["n"])
             if step == last:
-                row |= _cost(sizes, family.baseline, variant, by_seed, training, throughput)
+                row |= _cost(by_variant, family.baseline, variant, by_seed, training, throughput)
             rows.append(row)
     rows += [_floor(family, record) for record in metrics if record["kind"] == "floor"]
     literature = published[published["dataset_name"] == experiments[0].dataset]
@@ -214,29 +220,19 @@ def _compared(
     }
 
 
-def _sizes(config: ExperimentConfig) -> tuple[int, int, float]:
-    """Parameters, those of them that are no position bias, and FLOPs of an image."""
-    with torch.device("meta"):
-        parameters = dict(Generator(config.model).named_parameters())
-    counts = {name: parameter.numel() for name, parameter in parameters.items()}
-    without = sum(count for name, count in counts.items() if ".rpb" not in name)
-    flops = mapping_flops(config.model) + synthesis_flops(config.model)
-    return sum(counts.values()), without, flops
-
-
 def _cost(
-    sizes: dict[str, tuple[int, int, float]],
+    sizes: dict[str, Size],
     baseline: str,
     variant: str,
     runs: dict[int, str],
     training: dict[str, list[Record]],
     throughput: list[Record],
 ) -> Record:
-    parameters, without, flops = sizes[variant]
-    relative = parameters / sizes[baseline][0] - 1
+    own = sizes[variant]
+    relative = own.parameters / sizes[baseline].parameters - 1
     note = None
     if abs(relative) > SAME_SIZE:
-        same = without == sizes[baseline][1]
+        same = own.without_bias == sizes[baseline].without_bias
         note = f"{relative:+.1%}: {'position biases alone' if same else 'another network'}"
     first = next(iter(runs.values()))
     speeds = [
@@ -246,9 +242,9 @@ def _cost(
     ]
     rates = [record["images_per_second"] for run in runs.values() for record in training[run]]
     return {
-        "parameters": parameters,
+        "parameters": own.parameters,
         "size_note": note,
-        "gflops": flops / 1e9,
+        "gflops": own.flops / 1e9,
         "sampling_images_per_second": max(speeds, default=None),
         "training_images_per_second": median(rates),
     }

@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from stylenat.models.attention_maps import FAR
+from stylenat.neighbourhood import FAR
 from stylenat.report.style import BLUE, GREY, PAGE, new_figure
 
 PANELS = (

@@ -342,7 +342,7 @@ rule ablation_table:
         ),
         png="results/ablations/{family}.png",
     log:
-        "results/logs/ablation/{family}.log",
+        "results/logs/ablation_table/{family}.log",
     wildcard_constraints:
         family=any_of(FAMILIES),
     localrule: True
@@ -352,16 +352,10 @@ rule ablation_table:
         family=family_values,
         published=published_content,
     shell:
-        "python -m stylenat.steps.ablation --family {params.family:q} --metrics {input.metrics}"
+        "python -m stylenat.steps.ablation_table --family {params.family:q} --metrics {input.metrics}"
         " --training {input.training} --throughput {input.throughput}"
         " --experiments {input.experiments} --published {input.published}"
         " --output {output.csv} --html {output.html} --figures {output.svg} {output.png} --log {log}"
-
-
-# Every family whose base does without a GPU.
-rule ablation:
-    input:
-        expand("results/ablations/{family}.csv", family=local_families()),
 
 
 rule figures:

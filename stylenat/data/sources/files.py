@@ -43,7 +43,8 @@ _LEFTOVERS = ("__MACOSX", "@eaDir")
 def is_hidden(name: str) -> bool:
     """Whether a path names or lies in something hidden, or that a program left."""
     parts = PurePosixPath(name).parts
-    return any(part.startswith(".") or part in _LEFTOVERS for part in parts)
+    hidden = (part.startswith(".") and part != ".." for part in parts)
+    return any(hidden) or any(part in _LEFTOVERS for part in parts)
 
 
 def is_image_name(name: str) -> bool:

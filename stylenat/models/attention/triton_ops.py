@@ -119,7 +119,7 @@ def _gradients(
     q, k, v = _queries_keys_values(inputs)
     grad, out = _pixel_by_pixel(grad), _pixel_by_pixel(out)
     dqkv, delta = _empty_gradients(
-        grad, out, lse, inputs, bias, heads, kernel_sizes, dilations, scale
+        grad, out, lse, inputs, bias, groups, heads, kernel_sizes, dilations, scale
     )
     dq, dk, dv = dqkv.unbind()
     bias = _log2(bias)

@@ -4,12 +4,16 @@ import argparse
 import json
 from pathlib import Path
 
+import torch
+
 from stylenat import command
 from stylenat.ablations import Family
-from stylenat.config import ExperimentConfig
+from stylenat.config import ExperimentConfig, ModelConfig
 from stylenat.io import atomic, read_json
+from stylenat.metrics.flops import mapping_flops, synthesis_flops
+from stylenat.models import Generator
 from stylenat.report import style
-from stylenat.report.ablation import ablation_table, draw_ablation, require_runs, verdicts
+from stylenat.report.ablation import Size, ablation_table, draw_ablation, require_runs, verdicts
 from stylenat.report.curves import read_training
 from stylenat.report.page import write_page
 from stylenat.report.published import read_published
@@ -25,12 +29,14 @@ def run(args: argparse.Namespace) -> None:
         ).to_dict("records")
         for name in family.experiments
     }
+    experiments = [ExperimentConfig.from_dict(read_json(path)) for path in args.experiments]
     frame = ablation_table(
         family,
         metrics,
         training,
         read_json(args.throughput),
-        [ExperimentConfig.from_dict(read_json(path)) for path in args.experiments],
+        experiments,
+        [_size(experiment.model) for experiment in experiments],
         read_published(args.published),
     )
     with atomic(args.output) as temporary:
@@ -41,6 +47,15 @@ def run(args: argparse.Namespace) -> None:
         style.save(draw_ablation(frame), args.figures)
     for sentence in sentences:
         command.log.info("%s", sentence)
+
+
+def _size(model: ModelConfig) -> Size:
+    with torch.device("meta"):
+        parameters = dict(Generator(model).named_parameters())
+    counts = {name: parameter.numel() for name, parameter in parameters.items()}
+    without_bias = sum(count for name, count in counts.items() if ".rpb" not in name)
+    flops = mapping_flops(model) + synthesis_flops(model)
+    return Size(sum(counts.values()), without_bias, flops)
 
 
 def _family(text: str) -> Family:
