@@ -14,7 +14,7 @@ from stylenat.errors import UserError
 from stylenat.io import atomic
 from stylenat.report.ablation import verdicts
 
-DOCUMENTS = ("README.md", "docs/small-data.md", "docs/ladder.md")
+DOCUMENTS = ("README.md", "docs/small-data.md")
 
 
 def block(frame: pd.DataFrame) -> str:
@@ -63,8 +63,7 @@ def make(root: Path) -> list[str]:
             with atomic(root / f"docs/{name}{suffix}") as temporary:
                 shutil.copyfile(path.with_suffix(suffix), temporary)
     for document in DOCUMENTS:
-        if (root / document).exists():
-            write(root / document, fill((root / document).read_text(), texts))
+        write(root / document, fill((root / document).read_text(), texts))
     return [path.stem for path in tables]
 
 

@@ -99,7 +99,7 @@ def _read(path: Path, trainer: Trainer, config: StartConfig) -> Source:
 
 
 def _our_kind(path: Path) -> str | None:
-    """ "state" or "weights" for files of ours, None for others."""
+    """Whether a file of ours is a "state" or "weights"; None for other files."""
     try:
         with safe_open(path, framework="pt") as file:
             return "state" if "meta" in (file.metadata() or {}) else "weights"
