@@ -46,4 +46,4 @@ def prdc(real: np.ndarray, generated: np.ndarray) -> dict[str, float]:
     """Precision and recall (Kynkäänniemi et al. 2019, k = 3), density and coverage (Naeem et al.
     2020, k = 5) of features (n, d) and (m, d), by name."""
     scores = manifold_scores(Manifold.of(real), Manifold.of(generated))
-    return {name: float(values.mean()) for name, values in scores.items()}
+    return {name: score.value for name, score in scores.items()}

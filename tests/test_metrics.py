@@ -1,6 +1,7 @@
 """Every metric against a brute-force or closed-form computation, and on sets with known answers."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from stylenat.metrics.kid import kernel_distances, standard_error, unbiased_mmd
 from stylenat.metrics.moments import Moments, Statistics
 from stylenat.metrics.neighbours import nearest
 from stylenat.metrics.prdc import Manifold, manifold_scores
+from stylenat.metrics.subsets import content_order
 from tests.project import run
 
 
@@ -85,8 +87,8 @@ def brute_force_scores(real, generated):
 
     pairs = all_distances(real, generated)
     return {
-        "precision": (pairs < radii(real, 3)[:, None]).any(0).mean(),
-        "recall": (pairs < radii(generated, 3)[None]).any(1).mean(),
+        "precision": (pairs <= radii(real, 3)[:, None]).any(0).mean(),
+        "recall": (pairs <= radii(generated, 3)[None]).any(1).mean(),
         "density": (pairs < radii(real, 5)[:, None]).sum(0).mean() / 5,
         "coverage": (pairs.min(1) < radii(real, 5)).mean(),
     }
@@ -94,7 +96,7 @@ def brute_force_scores(real, generated):
 
 def scores(real, generated):
     found = manifold_scores(Manifold.of(real), Manifold.of(generated))
-    return {name: values.mean() for name, values in found.items()}
+    return {name: score.value for name, score in found.items()}
 
 
 @pytest.mark.parametrize(("count", "shift"), [(200, 0.0), (130, 0.5), (70, 1.5)])
@@ -115,6 +117,58 @@ def test_far_from_the_origin_rounding_does_not_decide():
     real, generated = normal(0, 150), normal(1, 150, shift=0.3)
     far = scores(real + 1000, generated + 1000)
     assert far == pytest.approx(scores(real, generated), abs=0.02)
+
+
+def clusters(seed: int, count: int) -> np.ndarray:
+    """Four clusters of width 1e-3, some 50 apart: rounding in float32 is wider than they are."""
+    random = np.random.default_rng(seed)
+    centres = 6 * np.random.default_rng(99).normal(size=(4, 64))
+    return (centres[random.integers(0, 4, count)] + 1e-3 * random.normal(size=(count, 64))).astype(
+        np.float32
+    )
+
+
+def test_narrow_clusters_far_apart_are_told_from_each_other():
+    real, generated = clusters(0, 400), clusters(1, 300)
+    expected = brute_force_scores(real, generated)
+    assert 0.3 < expected["precision"] < 0.9, "rounding would make all the difference"
+    assert scores(real, generated) == pytest.approx(expected, abs=1e-12)
+    indices, _ = nearest(generated, real, 4)
+    pairs = all_distances(generated, real)
+    np.testing.assert_array_equal(indices, np.argsort(pairs, axis=1)[:, :4])
+
+
+def test_edges_are_inside_for_precision_and_recall_and_outside_for_density_and_coverage():
+    six_times = np.repeat(normal(0, 50), 6, axis=0)
+    assert scores(six_times, six_times) == {
+        "precision": 1,
+        "recall": 1,
+        "density": 0,
+        "coverage": 0,
+    }
+
+
+def test_the_order_of_the_images_makes_no_difference_to_scores_and_errors():
+    real, generated = normal(0, 150), normal(1, 130, shift=0.3)
+    one = manifold_scores(Manifold.of(real), Manifold.of(generated))
+    assert manifold_scores(Manifold.of(real[::-1]), Manifold.of(generated[::-1])) == one
+
+
+def test_the_standard_errors_of_the_scores_cover_the_truth():
+    """Intervals of ±1.645 standard errors round the values of 200 pairs of sets: their mean stands
+    for the expected value at these sizes."""
+    found = [
+        manifold_scores(
+            Manifold.of(normal(2 * seed, 120)), Manifold.of(normal(2 * seed + 1, 120, shift=0.3))
+        )
+        for seed in range(200)
+    ]
+    for name in found[0]:
+        values = np.array([one[name].value for one in found])
+        errors = np.array([one[name].error for one in found])
+        covered = np.abs(values - values.mean()) <= 1.645 * errors
+        assert 0.83 <= covered.mean() <= 0.95, name
+        assert errors.mean() == pytest.approx(values.std(ddof=1), rel=0.15), name
 
 
 def test_swapping_real_and_generated_swaps_precision_and_recall():
@@ -222,9 +276,9 @@ def test_extrapolation_removes_the_bias_of_few_samples():
 
 def test_extrapolation_is_the_line_through_the_mean_distances_of_all_parts():
     reference, features = Moments.of(normal(0, 300, 4)), normal(1, 103, 4, shift=0.2)
-    points = []
+    order, points = content_order(features), []
     for n in (20, 51, 103):
-        runs = [features[i : i + n] for i in range(0, 103 - n + 1, n)]
+        runs = [features[order][i : i + n] for i in range(0, 103 - n + 1, n)]
         values = [
             frechet_distance(
                 run.mean(0), np.cov(run.T.astype(float)), reference.mean, reference.covariance
@@ -236,7 +290,9 @@ def test_extrapolation_is_the_line_through_the_mean_distances_of_all_parts():
     slope = ((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum()
     fit = extrapolate(features, reference)
     assert fit.value == pytest.approx(y.mean() - slope * x.mean(), rel=1e-4)
+    assert fit.slope == pytest.approx(slope, rel=1e-4)
     np.testing.assert_allclose(fit.distances, y, rtol=1e-4)
+    assert extrapolate(features[::-1], reference) == fit, "whatever the order of the images"
 
 
 # --------------------------------------------------------------------------------------- names
@@ -280,11 +336,24 @@ def test_measurements_say_which_way_is_better_and_what_their_uncertainty_is():
     )
     assert kid.uncertainty > 0
     recall = measure("prdc", "lite0")["recall_lite0"]
-    expected = math.sqrt(recall.value * (1 - recall.value) / 59)
-    assert recall.better == "higher" and recall.uncertainty == pytest.approx(expected)
+    assert recall.better == "higher"
+    for one in (recall, *measure("frechet", "lite0").values()):
+        assert one.uncertainty_of == "standard error over both sets of images"
+        assert one.uncertainty > 0
+    infinity = measure("frechet_infinity", "inception")["fid_infinity"]
+    assert infinity.uncertainty > 0
+    assert re.fullmatch(
+        r"from values at 20, 50, 100 samples; the bias of 60 reals, some [0-9.]+, is still in it",
+        infinity.note,
+    )
     score = measure("inception_score", "inception", head=normal(2, 12))["inception_score"]
     assert score.uncertainty_of == "std over 10 splits of 10"
-    assert measure("frechet", "lite0")["fd_lite0"].uncertainty is None
+
+
+def test_moments_alone_leave_the_uncertainty_of_a_frechet_distance_open():
+    bare = Statistics(Moments.of(normal(0, 60)), {"extractor": "lite0", "dataset": {"name": "x"}})
+    (distance,) = METRICS["frechet"].measure(bare)(bare)
+    assert distance.uncertainty is None
 
 
 def test_the_benchmark_measures_every_metric_it_is_asked_for(tmp_path):

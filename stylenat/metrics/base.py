@@ -11,6 +11,8 @@ from stylenat.metrics.moments import Statistics
 # Share of a value of an attribute among the reals, and among samples.
 Shares = dict[str, tuple[float, float]]
 
+ERROR_OF = "standard error over both sets of images"
+
 
 @dataclass(frozen=True)
 class Measurement:

@@ -3,8 +3,8 @@
 import numpy as np
 
 from stylenat.errors import UserError
-from stylenat.metrics.base import Measure, Measurement, Metric, extractor_of
-from stylenat.metrics.moments import Statistics
+from stylenat.metrics.base import ERROR_OF, Measure, Measurement, Metric, extractor_of
+from stylenat.metrics.moments import BLOCK, Moments, Statistics
 
 
 def frechet_distance(
@@ -36,6 +36,40 @@ def _root(sigma: np.ndarray) -> np.ndarray:
     return vectors[:, kept] * np.sqrt(values[kept])
 
 
+def standard_error(x: np.ndarray, y: np.ndarray) -> float:
+    """Of the Fréchet distance of features (n, d) and (m, d), over draws of both sets.
+
+    First order: the variance, over images, of the distance's derivative in the direction of each
+    image (infinitesimal jackknife). Too large where the distance is little more than that of two
+    draws from one distribution, because there its first order vanishes.
+    """
+    one, other = Moments.of(x), Moments.of(y)
+    roots = _root(one.covariance), _root(other.covariance)
+    left, _, right = np.linalg.svd(roots[0].T @ roots[1], full_matrices=False)
+    difference = one.mean - other.mean
+    # The derivative of the trace by Σ₁ is half the map that carries the first Gaussian onto the second.
+    first = roots[1] @ (right.T @ left.T) @ np.linalg.pinv(roots[0])
+    second = roots[0] @ (left @ right) @ np.linalg.pinv(roots[1])
+    variances = (
+        _influences(x, one.mean, first, difference).var(ddof=1) / len(x),
+        _influences(y, other.mean, second, -difference).var(ddof=1) / len(y),
+    )
+    return float(np.sqrt(sum(variances)))
+
+
+def _influences(
+    features: np.ndarray, mean: np.ndarray, carried: np.ndarray, difference: np.ndarray
+) -> np.ndarray:
+    """What each vector (n, d) adds to the distance, up to a constant: (n,)."""
+    influences = np.empty(len(features))
+    for start in range(0, len(features), BLOCK):
+        rows = slice(start, start + BLOCK)
+        centred = features[rows].astype(np.float64) - mean
+        influences[rows] = np.einsum("nd,nd->n", centred, centred - centred @ carried)
+        influences[rows] += 2 * centred @ difference
+    return influences
+
+
 def distance_name(extractor: str) -> str:
     """``fid`` in the features of Inception, else ``fd_`` and the feature network: FID is the Fréchet
     distance in Inception's features alone."""
@@ -43,12 +77,16 @@ def distance_name(extractor: str) -> str:
 
 
 def _measure(real: Statistics) -> Measure:
-    """Fréchet distance: needs the moments alone."""
+    """Fréchet distance: needs the moments alone, and the features for its uncertainty."""
 
     def measure(generated: Statistics) -> list[Measurement]:
         a, b = generated.moments, real.moments
         value = frechet_distance(a.mean, a.covariance, b.mean, b.covariance)
-        return [Measurement(distance_name(extractor_of(real)), value, "lower")]
+        name = distance_name(extractor_of(real))
+        if generated.features is None or real.features is None:
+            return [Measurement(name, value, "lower")]
+        error = standard_error(generated.features, real.features)
+        return [Measurement(name, value, "lower", error, ERROR_OF)]
 
     return measure
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from stylenat.errors import UserError
-from stylenat.metrics.base import Measure, Measurement, Metric, extractor_of, features_of
-from stylenat.metrics.fid import distance_name, frechet_distance
+from stylenat.metrics.base import ERROR_OF, Measure, Measurement, Metric, extractor_of, features_of
+from stylenat.metrics.fid import distance_name, frechet_distance, standard_error
 from stylenat.metrics.moments import Moments, Statistics
+from stylenat.metrics.subsets import content_order
 
 LEAST = 12  # images for each feature
 PARTS = (5, 2, 1)  # that the samples are cut into: of 50,000 a fifth, a half and all of them
@@ -24,13 +25,13 @@ class Extrapolation:
     counts: tuple[int, ...]
     distances: tuple[float, ...]
     value: float
-    residual: float  # root mean square, of the distances from the line
+    slope: float  # n times the bias of n samples
 
 
 def extrapolate(features: np.ndarray, reference: Moments) -> Extrapolation:
-    """From generated features (n, d) in the order they were drawn.
+    """From generated features (n, d), in any order.
 
-    At every n the distance is the mean over all disjoint runs of n samples, which steadies it.
+    At every n the distance is the mean over all disjoint draws of n samples, which steadies it.
     Fewer images than :data:`LEAST` for each feature are a :class:`UserError`: the bias is no
     straight line there.
     """
@@ -41,14 +42,14 @@ def extrapolate(features: np.ndarray, reference: Moments) -> Extrapolation:
             f"a Fréchet distance from; raise the protocol's samples to {least:,} or more."
         )
     counts = tuple(len(features) // parts for parts in PARTS)
+    features = features[content_order(features)]
     distances = tuple(
         float(np.mean([_distance(features[i * n : (i + 1) * n], reference) for i in range(parts)]))
         for parts, n in zip(PARTS, counts, strict=True)
     )
     inverse = 1 / np.array(counts)
     slope, value = np.polyfit(inverse, distances, 1)
-    residual = np.sqrt(np.mean((slope * inverse + value - distances) ** 2))
-    return Extrapolation(counts, distances, float(value), float(residual))
+    return Extrapolation(counts, distances, float(value), float(slope))
 
 
 def _distance(features: np.ndarray, reference: Moments) -> float:
@@ -60,11 +61,16 @@ def _measure(real: Statistics) -> Measure:
     """Fréchet distance extrapolated to infinitely many generated images."""
 
     def measure(generated: Statistics) -> list[Measurement]:
-        fit = extrapolate(features_of(generated), real.moments)
+        features, reals = features_of(generated), features_of(real)
+        fit = extrapolate(features, real.moments)
         counts = ", ".join(f"{count:,}" for count in fit.counts)
+        note = (
+            f"from values at {counts} samples; the bias of {len(reals):,} reals, some "
+            f"{fit.slope / len(reals):.2g}, is still in it"
+        )
         name = f"{distance_name(extractor_of(real))}_infinity"
-        of = f"rms distance of the values at {counts} images from their line"
-        return [Measurement(name, fit.value, "lower", fit.residual, of)]
+        error = standard_error(features, reals)
+        return [Measurement(name, fit.value, "lower", error, ERROR_OF, note)]
 
     return measure
 

@@ -1,12 +1,11 @@
 """Kernel distance (KID, Bińkowski et al. 2018): squared maximum mean discrepancy."""
 
-import hashlib
-
 import numpy as np
 
 from stylenat.errors import UserError
 from stylenat.metrics.base import Measure, Measurement, Metric, extractor_of, features_of
 from stylenat.metrics.moments import Statistics
+from stylenat.metrics.subsets import content_order
 
 SUBSETS = 100
 SUBSET_SIZE = 1000
@@ -27,7 +26,7 @@ def kernel_distances(
     subsets of one draw share no vector within itself, those of different draws may. The order of
     the vectors makes no difference.
     """
-    x, y = _in_order(x), _in_order(y)
+    x, y = (s[content_order(s)] for s in (x, y))
     if size < 2 or size > min(len(x), len(y)):
         raise UserError(
             f"subsets of {size} need at least 2 and as many images, and there are {len(x)} and "
@@ -38,12 +37,6 @@ def kernel_distances(
     return np.array([unbiased_mmd(x[rows], y[columns]) for rows, columns in draws])
 
 
-def _in_order(features: np.ndarray) -> np.ndarray:
-    """The vectors in an order that their contents decide."""
-    digests = [hashlib.sha256(np.ascontiguousarray(row)).digest() for row in features]
-    return features[sorted(range(len(features)), key=digests.__getitem__)]
-
-
 def standard_error(x: np.ndarray, y: np.ndarray, values: np.ndarray, size: int) -> float:
     """Of the mean of ``values``, estimates from subsets of ``size``, over draws of x (n, d) and y (m, d).
 
@@ -52,7 +45,8 @@ def standard_error(x: np.ndarray, y: np.ndarray, values: np.ndarray, size: int) 
     """
     random = np.random.default_rng(0)
     a, b = (
-        _in_order(s)[random.choice(len(s), size, replace=False)].astype(np.float64) for s in (x, y)
+        s[content_order(s)[random.choice(len(s), size, replace=False)]].astype(np.float64)
+        for s in (x, y)
     )
     within_a, within_b, across = _kernel(a, a), _kernel(b, b), _kernel(a, b)
     # An image's kernel with itself is no part of the estimate.

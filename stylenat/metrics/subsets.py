@@ -1,4 +1,7 @@
-"""Which images of a set are counted: all, a seeded draw, or one of two disjoint halves."""
+"""Which images of a set are counted: all, a seeded draw, or one of two disjoint halves; and an order
+of vectors, and halves of them, that do not depend on where they stand."""
+
+import hashlib
 
 import numpy as np
 
@@ -26,3 +29,21 @@ def choose(subset: str, count: int, seed: int) -> np.ndarray:
             "use a smaller number, or all."
         )
     return np.sort(order[: int(subset)])
+
+
+def content_order(features: np.ndarray) -> np.ndarray:
+    """Indices (n,) that put vectors (n, d) into an order that their contents alone decide, as random
+    as a hash."""
+    digests = [hashlib.sha256(np.ascontiguousarray(row)).digest() for row in features]
+    return np.array(sorted(range(len(features)), key=digests.__getitem__), np.int64)
+
+
+def halves(features: np.ndarray, splits: int) -> np.ndarray:
+    """Random halves of vectors (n, d), decided by their contents: bool (2 splits, n), a half and its
+    complement after another."""
+    order = content_order(features)
+    random = np.random.default_rng(0)
+    half = np.zeros((splits, len(order)), bool)
+    for row in half:
+        row[order[random.permutation(len(order))[: len(order) // 2]]] = True
+    return np.stack([half, ~half], 1).reshape(2 * splits, len(order))

@@ -27,8 +27,7 @@ Record = dict[str, Any]
 
 def run(args: argparse.Namespace) -> None:
     experiment = ExperimentConfig.from_dict(read_json(args.experiment))
-    features = METRICS[args.metric].needs_features
-    reference = Statistics.load(args.reference, features)
+    reference = Statistics.load(args.reference)
     require_reference(args.reference, reference.record, experiment)
     held_out = _held_out(args, reference)
     # All that can be refused is refused before anything takes time.
@@ -68,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
     # By set, then by what it is compared with.
     results = [
         [measure(samples) for measure in measures]
-        for samples in (Statistics.load(path, features) for path in args.statistics)
+        for samples in (Statistics.load(path) for path in args.statistics)
     ]
     against = [list(zip(*one, strict=True)) for one in zip(*results, strict=True)]
     summaries = [_summary(same, sets[0]["count"]) for same in against[0]]
@@ -95,7 +94,7 @@ def _held_out(args: argparse.Namespace, reference: Statistics) -> Statistics | N
             "give the held-out reals as --statistics."
         )
     metric = METRICS[args.metric]
-    held_out = Statistics.load(args.held_out, features=metric.held_out and metric.needs_features)
+    held_out = Statistics.load(args.held_out, features=metric.held_out)
     require_held_out(args.held_out, held_out.record, reference.record)
     return held_out if metric.held_out else None
 
