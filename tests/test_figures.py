@@ -33,7 +33,7 @@ def measured(experiment: str = "ffhq256", **changes) -> Measured:
         "experiment": experiment, "dataset": "ffhq256", "resolution": 256, "table": "fid",
         "protocol": "fid50k", "comparable": True, "steps": (0, 100, 200),
         "images": (0, 6400, 12800), "values": (300.0, 8.0, 2.5), "floor": 0.5,
-        "floor_of": "real half against real half", "params_m": 48.9,
+        "floor_of": "halves of the reals", "params_m": 48.9,
         "speeds": (Speed(1, 30.0, 48.9, "GPU"), Speed(64, 50.0, 48.9, "GPU")),
     }  # fmt: skip
     return Measured(**(values | changes))
@@ -131,8 +131,8 @@ def test_progress_joins_what_may_be_compared_and_nothing_else(published):
     assert lines["a"] == [[0, 300], [6400, 8], [12800, 2.5]]
     assert lines["b"] == [[0, 200], [6400, 9], [12800, 3]]
     assert {point[1] for point in lines["StyleNAT, published: 2.046"]} == {2.046}
-    assert {point[1] for point in lines["floor: real half against real half"]} == {0.5}
-    assert set(lines_of(galaxies)) == {"c", "floor: real half against real half"}
+    assert {point[1] for point in lines["floor: halves of the reals"]} == {0.5}
+    assert set(lines_of(galaxies)) == {"c", "floor: halves of the reals"}
     assert "not FID" in galaxies.get_ylabel() and "not FID" not in faces.get_ylabel()
     looks = [(line.get_color(), line.get_marker()) for line in faces.lines[:2]]
     assert looks[0][0] != looks[1][0] and looks[0][1] != looks[1][1]

@@ -22,7 +22,7 @@ from stylenat.metrics.moments import Statistics
 from stylenat.models import Generator, save_generator
 from stylenat.report.published import read_published
 from stylenat.report.tables import metric_table
-from stylenat.steps import metrics, neighbours
+from stylenat.steps import floor, metrics, neighbours
 from tests.colours import HAIR, compute, expected_features, install, portraits, random_images, store
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +35,7 @@ def workplace(tmp_path, monkeypatch):
 
 @pytest.fixture
 def chain(workplace):
-    """Reals, their halves, a snapshot with its samples, and everything's statistics."""
+    """Reals, a snapshot with its samples, and everything's statistics."""
     values = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["defaults"]
     model = values["model"] | {
         "image_size": 8,
@@ -63,8 +63,7 @@ def chain(workplace):
         name="tiny",
         generator_sha256=sha256(workplace / "g.safetensors"),
     )
-    for subset in ("all", "half0", "half1"):
-        compute(workplace, workplace / "real.lmdb", subset=subset, output=f"{subset}.npz")
+    compute(workplace, workplace / "real.lmdb", output="all.npz")
     compute(workplace, workplace / "fake.lmdb", output="fake.npz")
     return workplace
 
@@ -85,6 +84,23 @@ def measure_all(
         )
     )
     return read_json(chain / "metric.json")
+
+
+def measure_floors(
+    chain, reference="all.npz", held_out=None, samples=90, metric="frechet"
+) -> list[dict]:
+    floor.run(
+        Namespace(
+            reference=chain / reference,
+            held_out=held_out and chain / held_out,
+            samples=samples,
+            metric=metric,
+            protocol=f"{metric}_of_colours",
+            experiment=chain / "experiment.json",
+            output=chain / "floor.json",
+        )
+    )
+    return read_json(chain / "floor.json")
 
 
 def measure(chain, *measured, **options) -> dict:
@@ -209,23 +225,38 @@ def test_statistics_that_do_not_fit_are_refused_by_every_metric(chain, metric):
         measure_all(chain, changed, metric=metric)
 
 
-def test_the_floor_compares_the_two_halves(chain):
-    record = measure(chain, "half0.npz", reference="half1.npz", weights=None)
+def test_without_held_out_reals_the_floor_is_that_of_halves_scaled_to_the_counts(chain):
+    compute(chain, chain / "real.lmdb", output="all.npz", keep=True)
+    (record,) = measure_floors(chain)
     assert (record["kind"], record["step"], record["floor_of"]) == ("floor", None, "halves")
-    assert (record["n_generated"], record["n_real"]) == (60, 60)
-    assert 0 < record["value"] < measure(chain)["value"]
+    assert (record["n_generated"], record["n_real"], len(record["values"])) == (90, 120, 10)
+    assert record["note"] == "measured between 60 and 60 images, and scaled"
+    features = expected_features(random_images(0, 120))
+    random, distances = np.random.default_rng(9), []
+    for _ in range(50):
+        order = random.permutation(120)
+        distances.append(brute_force(features[order[:60]], features[order[60:]]))
+    expected = np.mean(distances) * (1 / 90 + 1 / 120) / (2 / 60)
+    spread = np.std(record["values"]) / np.sqrt(10)
+    assert abs(record["value"] - expected) < 4 * spread < expected
+    assert record["uncertainty"] > 0
 
 
-def test_a_floor_of_overlapping_sets_is_refused(chain):
-    with pytest.raises(UserError, match="subset is 'half0'.*'all'"):
-        measure(chain, "half0.npz", reference="all.npz", weights=None)
-    with pytest.raises(UserError, match="^dataset.content_sha256 is"):
-        measure(
-            chain,
-            change(chain, "half0.npz", dataset__content_sha256="00"),
-            reference="half1.npz",
-            weights=None,
-        )
+def test_the_floor_does_not_depend_on_the_order_of_the_images(chain):
+    compute(chain, chain / "real.lmdb", output="all.npz", keep=True)
+    store(chain / "turned.lmdb", random_images(0, 120)[::-1])
+    compute(chain, chain / "turned.lmdb", output="turned.npz", keep=True)
+    for metric in ("frechet", "prdc"):
+        values = [record["value"] for record in measure_floors(chain, metric=metric)]
+        again = measure_floors(chain, reference="turned.npz", metric=metric)
+        assert [record["value"] for record in again] == pytest.approx(values, rel=1e-6)
+
+
+def test_a_floor_needs_features_and_reals(chain):
+    with pytest.raises(UserError, match="photos hold no features.*with --features"):
+        measure_floors(chain)
+    with pytest.raises(UserError, match="fake.npz is of generated images"):
+        measure_floors(chain, reference="fake.npz")
 
 
 # ------------------------------------------------------------------------- held-out reals
@@ -276,19 +307,32 @@ def test_copies_are_looked_for_among_training_images_alone(chain, held_out):
     samples = another_set(chain, 2)
     (record,) = measure_all(chain, samples, metric="copies", held_out=held_out)
     assert not {"held_out", "held_out_values", "n_real_held_out"} & record.keys()
-    (floor,) = measure_all(chain, held_out, metric="copies", weights=None)
-    assert (floor["floor_of"], floor["n_generated"]) == ("held-out", 100)
-    assert floor["value"] < 0.1
+    (real,) = measure_floors(chain, held_out=held_out, metric="copies")
+    assert (real["floor_of"], real["n_generated"]) == ("held-out", 90)
+    assert real["value"] < 0.1
 
 
 def test_the_floor_is_held_out_reals_against_the_reference(chain, held_out):
-    record = measure(chain, held_out, weights=None)
+    """In disjoint sets of as many images as there are samples."""
+    (record,) = measure_floors(chain, held_out=held_out, samples=100)
     assert (record["kind"], record["floor_of"]) == ("floor", "held-out")
-    assert (record["n_generated"], record["n_real"]) == (100, 120)
+    assert (record["n_generated"], record["n_real"], record["note"]) == (100, 120, None)
     real, other = (expected_features(random_images(*key)) for key in ((0, 120), (7, 100)))
     assert record["value"] == pytest.approx(brute_force(other, real), rel=1e-4)
-    compute(chain, chain / "real.lmdb", subset="50", output="50.npz")
-    assert measure(chain, held_out, reference="50.npz", weights=None)["n_real"] == 50
+    (few,) = measure_floors(chain, held_out=held_out, samples=33)
+    assert (few["n_generated"], len(few["values"]), len(set(few["values"]))) == (33, 3, 3)
+    assert few["value"] > record["value"], "fewer images are farther away"
+
+
+def test_too_few_held_out_reals_are_all_measured_and_the_distance_is_scaled(chain, held_out):
+    (whole,) = measure_floors(chain, held_out=held_out, samples=100)
+    (record,) = measure_floors(chain, held_out=held_out, samples=1000)
+    scale = (1 / 1000 + 1 / 120) / (1 / 100 + 1 / 120)
+    assert record["value"] == pytest.approx(whole["value"] * scale, rel=1e-9)
+    assert record["note"] == "measured between 100 and 120 images, and scaled"
+    compute(chain, chain / "real.lmdb", output="all.npz", keep=True)
+    recall = measure_floors(chain, held_out=held_out, samples=1000, metric="prdc")[1]
+    assert (recall["n_generated"], recall["note"]) == (100, None), "no law is known for it"
 
 
 def test_held_out_reals_are_taken_for_nothing_else(chain, held_out):
@@ -307,8 +351,6 @@ def test_held_out_reals_are_taken_for_nothing_else(chain, held_out):
         measure(chain, held_out=change(chain, held_out, extractor="lite0"))
     with pytest.raises(UserError, match="hold the same images"):
         measure(chain, held_out=change(chain, "all.npz", dataset__name="photos.test"))
-    with pytest.raises(UserError, match="give the held-out reals as --statistics"):
-        measure(chain, held_out, held_out=held_out, weights=None)
 
 
 @pytest.mark.parametrize(
@@ -393,7 +435,7 @@ def test_what_samples_lack_is_said_in_plain_words(chain, portrait_reals, caplog)
 
 
 def test_the_floor_says_how_well_the_probe_reads(chain, portrait_reals):
-    caught, read = measure_all(chain, portrait_reals, metric="attributes", weights=None)
+    caught, read = measure_floors(chain, held_out=portrait_reals, samples=180, metric="attributes")
     assert caught["value"] == pytest.approx(1 / 6 + 1 / 15, abs=0.01)
     assert (caught["kind"], caught["missing"]) == ("floor", [])
     assert (read["metric"], read["better"]) == ("attribute_accuracy_hairColor_colours", "higher")
@@ -403,10 +445,8 @@ def test_the_floor_says_how_well_the_probe_reads(chain, portrait_reals):
 
 def test_without_a_test_split_the_probe_is_tried_on_the_other_half(chain):
     path = portraits(chain / "p.lmdb", [*HAIR] * 60)
-    for subset in ("half0", "half1"):
-        compute(chain, path, subset=subset, output=f"{subset}.npz", keep=True)
-    names = {"reference": "half1.npz", "weights": None, "metric": "attributes"}
-    _, read = measure_all(chain, "half0.npz", **names)
+    compute(chain, path, output="all.npz", keep=True)
+    _, read = measure_floors(chain, metric="attributes")
     assert (read["floor_of"], read["n_generated"], read["n_real"]) == ("halves", 90, 90)
     assert read["value"] > 0.95
 
@@ -462,9 +502,9 @@ def test_a_copied_training_set_is_flagged_and_traced(chain):
 def test_neighbours_need_all_training_images_and_features(chain):
     with pytest.raises(UserError, match="all.npz holds no features"):
         find_neighbours(chain, copied_samples(chain))
-    compute(chain, chain / "real.lmdb", subset="half0", output="half0.npz", keep=True)
-    with pytest.raises(UserError, match="half0.npz is not of all training images"):
-        find_neighbours(chain, copied_samples(chain), "half0.npz")
+    compute(chain, chain / "real.lmdb", subset="60", output="60.npz", keep=True)
+    with pytest.raises(UserError, match="60.npz is not of all training images"):
+        find_neighbours(chain, copied_samples(chain), "60.npz")
     compute(chain, chain / "real.lmdb", output="all.npz", keep=True)
     with pytest.raises(UserError, match="all.npz is not of samples"):
         find_neighbours(chain, "all.npz")

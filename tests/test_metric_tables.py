@@ -99,8 +99,8 @@ def test_held_out_reals_are_a_column_and_the_floor_says_what_it_compares(publish
     assert pd.isna(floor["held_out"]) and pd.isna(floor["n_real_held_out"])
 
     halves = table(lite0(), lite0(**of_floor, floor_of="halves"), published=published)
-    assert halves["method"].tolist()[1] == "real half against real half"
-    assert halves["verdict"].tolist()[1] == "floor: what this protocol gives for real images alone"
+    assert halves["method"].tolist()[1] == "halves of the reals"
+    assert halves["verdict"].tolist()[1].startswith("floor: 10,000 reals against 852 reals, ")
     assert halves["held_out"].isna().all()
 
 
@@ -112,7 +112,7 @@ def test_figures_say_which_floor_they_draw(published, tmp_path):
     held_out, halves = read_measured([tmp_path / "a.csv", tmp_path / "b.csv"])
     for ours, label in (
         (held_out, "floor: held-out reals against the reference"),
-        (halves, "floor: real half against real half"),
+        (halves, "floor: halves of the reals"),
     ):
         with styled():
             (ax,) = draw_progress([ours], published).axes

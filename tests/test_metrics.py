@@ -76,6 +76,18 @@ def test_copies_of_training_images_are_flagged_and_new_images_are_not():
     assert training.copies(mixed)[30:].all() and not training.copies(mixed)[:30].all()
 
 
+def test_the_standard_error_of_copies_covers_the_truth():
+    """Intervals of ±1.645 standard errors round the shares of 200 pairs of sets."""
+    found = []
+    for seed in range(200):
+        real = statistics(normal(2 * seed, 300, 16), "lite0")
+        generated = statistics(normal(2 * seed + 1, 800, 16), "lite0")
+        found += METRICS["copies"].measure(real)(generated)
+    values = np.array([one.value for one in found])
+    errors = np.array([one.uncertainty for one in found])
+    assert 0.85 <= (np.abs(values - values.mean()) <= 1.645 * errors).mean() <= 0.95
+
+
 # --------------------------------------------------------- precision, recall, density, coverage
 
 

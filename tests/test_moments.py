@@ -105,7 +105,7 @@ def test_parts_of_one_set_get_an_identity_of_their_own():
         ("dataset.name", "b"),
         ("kind", "real"),
         ("generator_sha256", "00"),
-        ("subset", "half0"),
+        ("subset", "50"),
     ],
 )
 def test_parts_of_different_sets_are_refused_naming_the_field(field, value):

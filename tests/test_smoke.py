@@ -64,7 +64,7 @@ def test_one_table_holds_every_metric_of_the_last_snapshot(chain):
     for measured, floor in zip(table[::2], table[1::2], strict=True):
         assert bool(measured["held_out"]) == (measured["metric"] != "copies_lite0")
         assert floor["method"] == "held-out reals against the reference"
-        assert (floor["n_generated"], floor["n_real"], floor["held_out"]) == ("300", "300", "")
+        assert (floor["n_generated"], floor["n_real"], floor["held_out"]) == ("16", "300", "")
     assert [(row["kind"], row["metric"]) for row in accuracies] == [
         ("floor", f"attribute_accuracy_{colour}_lite0early") for colour in colours
     ]

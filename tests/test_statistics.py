@@ -141,9 +141,6 @@ def test_a_numbered_subset_is_drawn_by_seed_without_replacement(workplace):
 
 
 def test_subsets():
-    half0, half1 = choose("half0", 101, 0), choose("half1", 101, 0)
-    assert sorted([*half0, *half1]) == list(range(101))
-    assert abs(len(half0) - len(half1)) == 1
     drawn = choose("60", 101, 0)
     assert len(set(drawn)) == 60
     assert not np.array_equal(drawn, choose("60", 101, 1))
@@ -151,7 +148,7 @@ def test_subsets():
     np.testing.assert_array_equal(choose("101", 101, 0), choose("all", 101, 0))
 
 
-@pytest.mark.parametrize("subset", ["102", "0", "-3", "half2", "3.5"])
+@pytest.mark.parametrize("subset", ["102", "0", "-3", "half0", "3.5"])
 def test_impossible_subsets_are_refused(subset):
     with pytest.raises(UserError, match=subset):
         choose(subset, 101, 0)

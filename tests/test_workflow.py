@@ -112,9 +112,9 @@ def test_the_whole_chain_of_ffhq256_on_a_cluster(clone):
         "train": 40,
         "sample": 43,  # the last snapshot three times
         "statistics": 43,
-        "statistics_of_reals": 4,
+        "statistics_of_reals": 2,
         "metrics": 82,
-        "metrics_of_reals": 2,
+        "floor": 2,
         "tables": 1,
     }
 
@@ -148,22 +148,21 @@ def test_features_are_kept_only_where_a_metric_needs_them(clone, tmp_path):
     path = tmp_path / "overlay.yaml"
     path.write_text("defaults: {evaluation: {final_protocols: [], repeats: 1}}")
     out = commands("--configfile", str(path), "--", target, cwd=clone)
-    assert "steps.statistics" in out and "--features" not in out
+    assert "results/ffhq256/statistics/" in out and "results/ffhq256/features/" not in out
 
 
-def test_held_out_reals_take_the_place_of_halves(clone):
+def test_samples_and_the_floor_are_compared_with_the_same_reals(clone):
     out = commands("results/faces32_metrics.csv", cwd=clone)
-    assert "half0" not in out and "half1" not in out
     for protocol, extractor in (("fd_lite0", "lite0"), ("attributes_lite0", "lite0early")):
         held_out = f"results/data/faces32.test.{extractor}.all.features.npz"
         reference = f"results/data/faces32.{extractor}.all.features.npz"
         snapshot, floor = (
-            re.search(rf"steps.metrics (.*) --output \S+/{step}.{protocol}.json", out)[1]
-            for step in ("[0-9]+", "floor")
+            re.search(rf"steps.{verb} (.*) --output \S+/{step}.{protocol}.json", out)[1]
+            for verb, step in (("metrics", "[0-9]+"), ("floor", "floor"))
         )
-        assert f"--reference {reference}" in snapshot and f"--held-out {held_out}" in snapshot
-        assert f"--statistics {held_out} --reference {reference}" in floor
-        assert "--held-out" not in floor
+        for one in (snapshot, floor):
+            assert f"--reference {reference}" in one and f"--held-out {held_out}" in one
+        assert "--samples 2048" in floor
     assert re.search(
         r"steps.pack --name faces32.test .* --output results/data/faces32.test.lmdb", out
     )
@@ -171,16 +170,16 @@ def test_held_out_reals_take_the_place_of_halves(clone):
     out = commands("--profile", "profiles/slurm", "results/faces256_fid.csv", cwd=clone)
     whole = "results/data/faces256.test.inception.all.features.npz"
     reference = "results/data/faces256.inception.50000.features.npz"
-    assert f"--statistics {whole} --reference {reference}" in out
+    assert f"--reference {reference} --held-out {whole}" in out
 
     out = commands("results/ffhq256_fid.csv", cwd=clone)
-    assert "--held-out" not in out and "inception.half0" in out
+    assert "--held-out" not in out and "steps.floor" in out
 
 
 def test_a_table_of_everything_about_the_last_snapshot(clone):
     jobs = plan("--profile", "profiles/slurm", "results/ffhq256_metrics.csv", cwd=clone)
     assert (jobs["sample"], jobs["statistics"], jobs["train"]) == (3, 3, 40)
-    assert jobs["metrics"] == jobs["metrics_of_reals"] == 6
+    assert jobs["metrics"] == jobs["floor"] == 6
 
 
 def test_published_weights_are_converted_instead_of_trained(clone):

@@ -42,6 +42,8 @@ class Metric:
 
     measure: Callable[[Statistics], Measure]  # from the reals to a measure of generated sets
     needs_features: bool = True  # of every image; else the moments are enough
+    # Between two draws of one distribution it goes like 1/n + 1/m.
+    falls_with_images: bool = False
     held_out: bool = True  # compares with reals that were not trained on, too
     # Of the last snapshot; a distance that is followed over all snapshots has a table of its own.
     table: Callable[[str], str] = _general_table  # from the feature network

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stylenat.metrics.base import Measure, Measurement, Metric, extractor_of, features_of
+from stylenat.metrics.base import ERROR_OF, Measure, Measurement, Metric, extractor_of, features_of
 from stylenat.metrics.moments import Statistics
 from stylenat.metrics.neighbours import nearest
 
@@ -42,10 +42,12 @@ def _measure(real: Statistics) -> Measure:
 
     def measure(generated: Statistics) -> list[Measurement]:
         flags = training.copies(features_of(generated))
-        error = float(flags.std(ddof=1) / np.sqrt(len(flags)))
-        of = f"standard error over {len(flags):,} images"
+        # The second part is the threshold's: of the training images, two are often each other's
+        # nearest, so that half as many distances are independent.
+        variance = flags.var(ddof=1) / len(flags)
+        variance += 2 * COPY_QUANTILE * (1 - COPY_QUANTILE) / len(training.features)
         name = f"copies_{extractor_of(real)}"
-        return [Measurement(name, float(flags.mean()), "lower", error, of)]
+        return [Measurement(name, float(flags.mean()), "lower", float(np.sqrt(variance)), ERROR_OF)]
 
     return measure
 

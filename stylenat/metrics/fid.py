@@ -91,4 +91,4 @@ def _measure(real: Statistics) -> Measure:
     return measure
 
 
-METRIC = Metric(_measure, needs_features=False, table=distance_name)
+METRIC = Metric(_measure, needs_features=False, falls_with_images=True, table=distance_name)

@@ -131,6 +131,12 @@ class Statistics:
         statistics._require_finite(str(path))
         return statistics
 
+    def take(self, indices: np.ndarray) -> Self:
+        """Statistics of some of the images, which must have their features."""
+        features, labels = self.features[indices], self.labels
+        labels = None if labels is None else labels[indices]
+        return type(self)(Moments.of(features), self.record, features, self.head, labels)
+
     def _require_finite(self, where: str) -> None:
         for values in (self.moments.sum, self.moments.outer, self.features):
             if values is not None and not np.isfinite(values).all():

@@ -21,9 +21,8 @@ from stylenat.metrics.subsets import halves
 K_PRECISION_RECALL = 3
 K_DENSITY_COVERAGE = 5
 SPLITS = 50  # of each set into two halves, whose scores tell the standard error
-KNOWN = (
-    32  # neighbours of every vector; 5 or more of them are in its half but once in 100,000 times
-)
+# Neighbours of every vector; 5 or more of them are in its half but once in 100,000 times.
+KNOWN = 32
 
 
 @dataclass(frozen=True)

@@ -145,19 +145,18 @@ def _metric_row(record: Record, known: Reference | None, name: str) -> Record:
 def _method(record: Record, name: str) -> str:
     if record["kind"] == "floor":
         of_held_out = record.get("floor_of") == "held-out"
-        return (
-            "held-out reals against the reference" if of_held_out else "real half against real half"
-        )
+        return "held-out reals against the reference" if of_held_out else "halves of the reals"
     return f"{name} ({'published weights' if record.get('checkpoint') else 'ours'})"
 
 
 def _obstacles(record: Record, known: Reference | None, name: str) -> str:
     """Why a value must not be held against the published one; empty if it may be."""
     if record["kind"] == "floor":
-        sets = ""
-        if record.get("floor_of") == "held-out":
-            sets = f"{record['n_generated']:,} held-out reals against {record['n_real']:,} reals, "
-        return f"floor: {sets}what this protocol gives for real images alone"
+        held_out = "held-out " if record.get("floor_of") == "held-out" else ""
+        return (
+            f"floor: {record['n_generated']:,} {held_out}reals against {record['n_real']:,} reals, "
+            "what this protocol gives for real images alone"
+        )
     if record["metric"] != "fid":
         return f"{record['metric']} is not FID: no published value"
     if known is None:
@@ -175,13 +174,15 @@ def _obstacles(record: Record, known: Reference | None, name: str) -> str:
 def _verdict(record: Record, known: Reference) -> str:
     """The authors' own rule, for their own weights; a model trained here is just comparable.
 
-    The bound has to be two standard deviations over sampling sets away, where there are several.
+    The bound has to be two standard deviations over sampling sets away, and two standard errors,
+    where these are known.
     """
     if not record.get("checkpoint") or known.below is None:
         return "comparable"
     claim = f"upstream's claim (< {known.below:.2f})"
     values = record["values"]
-    margin = 2 * stdev(values) if len(values) > 1 else 0.0
+    spreads = [record.get("uncertainty") or 0.0, *([stdev(values)] if len(values) > 1 else [])]
+    margin = 2 * max(spreads)
     if abs(record["value"] - known.below) < margin:
         return f"not told apart from the bound of {claim}"
     side = "within" if record["value"] < known.below else "outside"

@@ -1,7 +1,7 @@
-"""Measure a snapshot against reference statistics, or real images against real ones (the floor).
+"""Measure a snapshot against reference statistics.
 
 Several sampling sets of one snapshot give a mean, and show how much it depends on the seeds. Where
-a data set has held-out reals, a snapshot is compared with those, too, and they are the floor.
+a data set has held-out reals, a snapshot is compared with those, too.
 """
 
 import argparse
@@ -10,16 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from stylenat import command, runtime
+from stylenat import command
 from stylenat.config import ExperimentConfig, ModelConfig
 from stylenat.errors import UserError
 from stylenat.io import read_json, sha256, write_json
 from stylenat.metrics import METRICS
-from stylenat.metrics.attributes import describe_missing, missing_values
-from stylenat.metrics.base import Measurement, Shares
+from stylenat.metrics.base import Measurement
 from stylenat.metrics.moments import COMPARABLE, Statistics, require_same
-from stylenat.metrics.reals import held_out_name, require_held_out, require_reference
-from stylenat.metrics.subsets import HALVES
+from stylenat.metrics.reals import require_held_out, require_reference
+from stylenat.metrics.summary import provenance, summary
 from stylenat.models import Generator, read_header
 
 Record = dict[str, Any]
@@ -33,33 +32,18 @@ def run(args: argparse.Namespace) -> None:
     # All that can be refused is refused before anything takes time.
     sets = [_described(path, reference) for path in args.statistics]
     _require_one_size(args.statistics, sets)
-    if args.weights is None:
-        subject = _floor(args, sets, reference.record)
-    else:
-        subject = _snapshot(args, sets)
     common = {
         "experiment": experiment.name,
         "dataset": reference.record["dataset"]["name"],
         "resolution": reference.record["dataset"]["resolution"],
-        **subject,
+        **_snapshot(args, sets),
         "protocol": args.protocol,
     }
-    provenance = {
+    counts = {
         "n_generated": sets[0]["count"],
         "n_real": reference.moments.count,
         **({} if held_out is None else {"n_real_held_out": held_out.moments.count}),
         "seeds": [record.get("seeds") for record in sets],
-        "reals": {key: reference.record[key] for key in ("subset", "seed")},
-        "extractor": reference.record["extractor"],
-        "weights_sha256": reference.record["weights_sha256"],
-        "filter": reference.record["dataset"]["filter"],
-        "dataset_sha256": reference.record["dataset"]["content_sha256"],
-        "dataset_licence": reference.record["dataset"].get("licence"),
-        "dataset_creator": reference.record["dataset"].get("creator"),
-        "device": sets[0]["device"],
-        "dtype": sets[0]["dtype"],
-        "versions": runtime.versions(),
-        "commit": runtime.commit(),
     }
     measures = [
         METRICS[args.metric].measure(real) for real in (reference, held_out) if real is not None
@@ -70,11 +54,12 @@ def run(args: argparse.Namespace) -> None:
         for samples in (Statistics.load(path) for path in args.statistics)
     ]
     against = [list(zip(*one, strict=True)) for one in zip(*results, strict=True)]
-    summaries = [_summary(same, sets[0]["count"]) for same in against[0]]
+    summaries = [summary(same, sets[0]["count"]) for same in against[0]]
     if held_out is not None:
-        for summary, same in zip(summaries, against[1], strict=True):
-            summary |= _against_held_out(same)
-    records = [{**common, **summary, **provenance} for summary in summaries]
+        for one, same in zip(summaries, against[1], strict=True):
+            one |= _against_held_out(same)
+    source = provenance(reference, sets[0])
+    records = [{**common, **one, **counts, **source} for one in summaries]
     write_json(args.output, records)
     for record in records:
         beside = f" ({record['held_out']:.4f} to held-out reals)" if "held_out" in record else ""
@@ -88,11 +73,6 @@ def _held_out(args: argparse.Namespace, reference: Statistics) -> Statistics | N
     compares samples with reals that were not trained on."""
     if args.held_out is None:
         return None
-    if args.weights is None:
-        raise UserError(
-            "--held-out is what a snapshot is compared with beside the reference; for a floor, "
-            "give the held-out reals as --statistics."
-        )
     metric = METRICS[args.metric]
     held_out = Statistics.load(args.held_out, features=metric.held_out)
     require_held_out(args.held_out, held_out.record, reference.record)
@@ -114,45 +94,6 @@ def _described(path: Path, reference: Statistics) -> Record:
                 dimension,
             )
     return measured.record | {"count": measured.moments.count}
-
-
-def _summary(sets: tuple[Measurement, ...], count: int) -> Record:
-    """One metric over all sets of ``count`` images: the mean first, and every set's own value; the
-    uncertainty is that of a single set, averaged."""
-    first, values = sets[0], [one.value for one in sets]
-    known = [one.uncertainty for one in sets if one.uncertainty is not None]
-    return {
-        "metric": first.metric,
-        "better": first.better,
-        "value": float(np.mean(values)),
-        "values": values,
-        "uncertainty": float(np.mean(known)) if known else None,
-        "uncertainty_of": first.uncertainty_of,
-        "note": first.note,
-        **_missing([one.shares for one in sets], first.attribute, count),
-    }
-
-
-def _missing(sets: list[Shares | None], attribute: str | None, count: int) -> Record:
-    """Where shares of an attribute's values were measured: their means over all sets, and the
-    values that are missing, as they are and in words."""
-    if attribute is None:
-        return {}
-    shares = {
-        value: (reals, float(np.mean([one[value][1] for one in sets])))
-        for value, (reals, _) in sets[0].items()
-    }
-    missing = missing_values(shares, count)
-    texts = [describe_missing(attribute, value, shares, count) for value in missing]
-    return {
-        "attribute": attribute,
-        "shares": {
-            value: dict(zip(("reals", "samples"), pair, strict=True))
-            for value, pair in shares.items()
-        },
-        "missing": missing,
-        "note": "; ".join(texts) or None,
-    }
 
 
 def _against_held_out(sets: tuple[Measurement, ...]) -> Record:
@@ -204,26 +145,6 @@ def _parameters(config: ModelConfig) -> int:
     return sum(parameter.numel() for parameter in Generator(config).parameters())
 
 
-def _floor(args: argparse.Namespace, sets: list[Record], reference: Record) -> Record:
-    """Held-out reals against the reference; without them, the two halves of the reals, which
-    share no image."""
-    held_out = held_out_name(reference["dataset"]["name"])
-    for path, measured in zip(args.statistics, sets, strict=True):
-        if measured["dataset"]["name"] == held_out:
-            require_held_out(path, measured, reference)
-            continue
-        require_same(("kind", "dataset.content_sha256", "seed"), measured, reference)
-        if {measured["subset"], reference["subset"]} != set(HALVES):
-            raise UserError(
-                f"subset is {measured['subset']!r} in {path} and {reference['subset']!r} "
-                f"in {args.reference}; a floor needs {' and '.join(HALVES)}, or held-out reals "
-                "(or give --weights)."
-            )
-    floor_of = "held-out" if sets[0]["dataset"]["name"] == held_out else "halves"
-    nothing = dict.fromkeys(("step", "images_seen", "generator_sha256"))
-    return {"kind": "floor", "floor_of": floor_of, **nothing}
-
-
 def main() -> None:
     options = command.parser(__doc__)
     options.add_argument(
@@ -231,8 +152,7 @@ def main() -> None:
         type=Path,
         nargs="+",
         required=True,
-        help="of what is measured: sampling sets of one snapshot; for a floor, held-out reals or "
-        "one half of the reals",
+        help="of what is measured: sampling sets of one snapshot",
     )
     options.add_argument("--reference", type=Path, required=True, help="of the reals")
     options.add_argument(
@@ -241,9 +161,7 @@ def main() -> None:
     options.add_argument("--metric", choices=METRICS, required=True, help="what is measured")
     options.add_argument("--protocol", required=True, help="the measurement's name, as in fid50k")
     options.add_argument("--experiment", type=Path, required=True, help="resolved experiment")
-    options.add_argument(
-        "--weights", type=Path, help="the snapshot; without it both statistics are of reals"
-    )
+    options.add_argument("--weights", type=Path, required=True, help="the snapshot")
     options.add_argument("--output", type=Path, required=True, help="the records (JSON)")
     command.main(options, run)
 

@@ -96,7 +96,7 @@ def main() -> None:
     options.add_argument(
         "--subset",
         default="all",
-        help="all, a number (a seeded draw of so many), half0, half1 or class=NAME",
+        help="all, a number (a seeded draw of so many) or class=NAME",
     )
     options.add_argument("--extractor", choices=NETWORKS, required=True, help="feature network")
     options.add_argument("--weights", type=Path, required=True, help="its weights")

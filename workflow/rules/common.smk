@@ -299,34 +299,23 @@ def first_statistics(wildcards):
     return snapshot_statistics(wildcards)[0]
 
 
-def statistics_of_real(wildcards, dataset, subset, **same):
-    """Statistics of reals for a protocol, with features if another protocol on the `same` needs
-    them."""
+def statistics_of_real(wildcards, dataset, subset):
+    """Statistics of reals for a protocol; with their features, from which floors are drawn."""
     extractor = config["protocols"][wildcards.protocol]["extractor"]
-    kind = statistics_kind(protocols_of(wildcards.experiment), extractor=extractor, **same)
-    return f"results/data/{dataset}.{extractor}.{subset}.{kind}.npz"
+    return f"results/data/{dataset}.{extractor}.{subset}.features.npz"
 
 
 def reference_statistics(wildcards):
     """The reals that a protocol compares with."""
     reals = config["protocols"][wildcards.protocol]["reals"]
     name = EXPERIMENTS[wildcards.experiment].config.dataset
-    return statistics_of_real(wildcards, name, reals, reals=reals)
+    return statistics_of_real(wildcards, name, reals)
 
 
 def held_out_statistics(wildcards):
     """All reals that no network trains on, where a data set has any."""
     name = f"{EXPERIMENTS[wildcards.experiment].config.dataset}.test"
     return statistics_of_real(wildcards, name, "all") if name in DATASETS else []
-
-
-def floor_pair(wildcards):
-    """Two sets of reals whose distance is the floor: held-out ones and the reference, or halves."""
-    if held_out := held_out_statistics(wildcards):
-        return {"statistics": held_out, "reference": reference_statistics(wildcards)}
-    name = EXPERIMENTS[wildcards.experiment].config.dataset
-    halves = (statistics_of_real(wildcards, name, half) for half in ("half0", "half1"))
-    return dict(zip(("statistics", "reference"), halves))
 
 
 def metrics_of(experiment, protocols, last=False):
@@ -418,9 +407,12 @@ def features_option(wildcards):
     return "--features" if wildcards.kind == "features" else ""
 
 
-def snapshot_option(wildcards, input):
-    held_out = f" --held-out {input.held_out}" if input.held_out else ""
-    return f"--weights {input.weights}{held_out}"
+def protocol_samples(wildcards):
+    return config["protocols"][wildcards.protocol]["samples"]
+
+
+def held_out_option(wildcards, input):
+    return f"--held-out {input.held_out}" if input.held_out else ""
 
 
 def grid_seeds(wildcards):
@@ -453,4 +445,4 @@ wildcard_constraints:
     step="[0-9]+",
     seeds="[0-9]+-[0-9]+",
     kind="statistics|features",
-    subset="all|[0-9]+|half0|half1",
+    subset="all|[0-9]+",

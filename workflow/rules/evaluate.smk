@@ -52,21 +52,20 @@ rule statistics:
         " --output {output} --device {params.device} --log {log}"
 
 
-# The reals that a protocol compares with, and those that are held out of training. Their distance is
-# the floor; without held-out reals it is that of the two halves.
+# The reals that a protocol compares with, and those that are held out of training.
 use rule statistics as statistics_of_reals with:
     input:
         images="results/data/{dataset}.lmdb",
         weights="results/weights/{extractor}.pth",
     output:
-        "results/data/{dataset}.{extractor}.{subset}.{kind}.npz",
+        "results/data/{dataset}.{extractor}.{subset}.features.npz",
     log:
-        "results/logs/statistics/{dataset}.{extractor}.{subset}.{kind}.log",
+        "results/logs/statistics/{dataset}.{extractor}.{subset}.log",
     benchmark:
-        "results/benchmarks/statistics/{dataset}.{extractor}.{subset}.{kind}.tsv"
+        "results/benchmarks/statistics/{dataset}.{extractor}.{subset}.tsv"
     params:
         subset="{subset}",
-        features=features_option,
+        features="--features",
         device=device,
 
 
@@ -85,24 +84,33 @@ rule metrics:
         "../../envs/networks.yaml"
     params:
         metric=protocol_metric,
-        snapshot=snapshot_option,
+        held_out=held_out_option,
     shell:
         "python -m stylenat.steps.metrics --statistics {input.statistics} --reference {input.reference}"
         " --metric {params.metric} --protocol {wildcards.protocol} --experiment {input.experiment}"
-        " {params.snapshot} --output {output} --log {log}"
+        " --weights {input.weights} {params.held_out} --output {output} --log {log}"
 
 
-use rule metrics as metrics_of_reals with:
+# What real images reach: held-out ones against the reference, or halves of the reference.
+rule floor:
     input:
-        unpack(floor_pair),
+        reference=reference_statistics,
+        held_out=held_out_statistics,
         experiment="results/{experiment}/experiment.json",
     output:
         "results/{experiment}/metrics/floor.{protocol}.json",
     log:
-        "results/logs/metrics/{experiment}.floor.{protocol}.log",
+        "results/logs/floor/{experiment}.{protocol}.log",
+    conda:
+        "../../envs/networks.yaml"
     params:
         metric=protocol_metric,
-        snapshot="",
+        samples=protocol_samples,
+        held_out=held_out_option,
+    shell:
+        "python -m stylenat.steps.floor --reference {input.reference} {params.held_out}"
+        " --samples {params.samples} --metric {params.metric} --protocol {wildcards.protocol}"
+        " --experiment {input.experiment} --output {output} --log {log}"
 
 
 # The training images nearest to the first samples, for a figure.

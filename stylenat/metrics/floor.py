@@ -1,0 +1,74 @@
+"""What a protocol gives for real images alone: two draws of one distribution, of the sizes at which
+samples are measured."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from stylenat.errors import UserError
+from stylenat.metrics.base import Measurement, Metric
+from stylenat.metrics.moments import Statistics
+from stylenat.metrics.subsets import content_order
+
+DRAWS = 10  # of halves; or, at most, of held-out reals
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The measurements of every draw, and how many images each compared with how many."""
+
+    draws: list[list[Measurement]]
+    of: str  # "held-out" or "halves"
+    n_generated: int
+    n_real: int
+
+
+def floor(
+    metric: Metric, reference: Statistics, held_out: Statistics | None, samples: int
+) -> Floor:
+    """Of ``metric``, for ``samples`` images against the reference.
+
+    Held-out reals are cut into disjoint sets of so many. Where there are fewer, all of them are
+    measured; without any, the reference is split into halves ten times, at random. A metric that
+    between two draws of one distribution goes like 1/n + 1/m is then scaled to the sizes asked for.
+    What is drawn depends on the images alone, not on their order.
+    """
+    wanted = 1 / samples + 1 / reference.moments.count
+    if held_out is not None:
+        order = _drawn(held_out)
+        size = min(samples, len(order))
+        sets = [order[i * size : (i + 1) * size] for i in range(min(DRAWS, len(order) // size))]
+        measure = metric.measure(reference)
+        draws = [measure(held_out.take(indices)) for indices in sets]
+        of, n, m = "held-out", size, reference.moments.count
+    else:
+        halves = [np.array_split(_drawn(reference, seed), 2) for seed in range(DRAWS)]
+        n, m = (len(half) for half in halves[0])
+        if min(n, m) < 2:
+            raise UserError(f"{n + m} reals cannot be split for a floor; use more images.")
+        draws = [
+            metric.measure(reference.take(other))(reference.take(one)) for one, other in halves
+        ]
+        of = "halves"
+    factor = wanted / (1 / n + 1 / m) if metric.falls_with_images else 1.0
+    if factor == 1:
+        return Floor(draws, of, n, m)
+    note = f"measured between {n:,} and {m:,} images, and scaled"
+    scaled = [[_scaled(one, factor, note) for one in draw] for draw in draws]
+    return Floor(scaled, of, samples, reference.moments.count)
+
+
+def _drawn(statistics: Statistics, seed: int = 0) -> np.ndarray:
+    """The images' indices in a random order that their contents decide."""
+    if statistics.features is None:
+        raise UserError(
+            f"the statistics of {statistics.record['dataset']['name']} hold no features, which a "
+            "floor needs; compute them again with --features."
+        )
+    order = content_order(statistics.features)
+    return order[np.random.default_rng(seed).permutation(len(order))]
+
+
+def _scaled(one: Measurement, factor: float, note: str) -> Measurement:
+    error = None if one.uncertainty is None else one.uncertainty * factor
+    return replace(one, value=one.value * factor, uncertainty=error, note=note)
