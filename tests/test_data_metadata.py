@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from stylenat.data.metadata import without_texts
+from stylenat.data.metadata import essential
 from stylenat.data.pack import PackSettings, pack
 from stylenat.data.prepare import decode
 from stylenat.data.sources.files import Folder, Zip
@@ -86,6 +86,47 @@ def test_any_block_leaves_an_image(entries, kind):
     assert sorted(decode(encoded(kind, exif=exif(entries))).size) == [4, 6]
 
 
+def test_odd_blocks_are_no_warnings(recwarn):
+    decode(encoded("JPEG", exif=exif([(0x0112, 3, 2, short(1)), (0x829A, 5, 9, bytes(4))])))
+    assert not recwarn.list
+
+
+# ------------------------------------------------------------------------------------ JPEG
+
+
+def segment(marker: int, content: bytes) -> bytes:
+    return bytes([0xFF, marker]) + struct.pack(">H", len(content) + 2) + content
+
+
+def test_colours_are_decoded_as_before():
+    """Three channels without a transform, and four inverted ones, are marked by Adobe's segment."""
+    for mode, options in (("RGB", {"keep_rgb": True}), ("RGB", {}), ("CMYK", {}), ("L", {})):
+        file = io.BytesIO()
+        Image.fromarray(PIXELS).convert(mode).save(file, "JPEG", quality=100, **options)
+        data = file.getvalue()
+        found = essential(data[:2] + segment(0xE2, b"ICC_PROFILE\0\1\1x") + data[2:])
+        assert found == data
+    assert essential(data[:50]) == data[:50], "truncated ones are as they are"
+
+
+applications = st.tuples(
+    st.sampled_from([0xE0, 0xE1, 0xE2, 0xE8, 0xED, 0xEE, 0xEF]),
+    st.sampled_from(
+        [b"", b"JFIF\0", b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0", b"MPF\0",
+         b"Photoshop 3.0\0", b"FPXR\0", b"Adobe"]
+    ),
+    st.binary(max_size=40),
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(applications, max_size=4))
+def test_any_segments_leave_an_image(segments):
+    plain = encoded("JPEG", quality=100)
+    added = b"".join(segment(marker, start + rest) for marker, start, rest in segments)
+    assert sorted(decode(plain[:2] + added + plain[2:]).size) == [4, 6]
+
+
 # ------------------------------------------------------------------------------------- PNG
 
 
@@ -106,13 +147,13 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 def test_long_texts_and_profiles_are_left_out(extra):
     plain = encoded()
     data = plain[:33] + extra + plain[33:]  # behind the header
-    assert without_texts(data) == plain
+    assert essential(data) == plain
     np.testing.assert_array_equal(decode(data), PIXELS)
 
 
 def test_other_files_are_left_as_they_are():
     for data in (encoded("JPEG"), b"", b"\x89PNG\r\n\x1a\n", encoded()[:40]):
-        assert without_texts(data) == data
+        assert essential(data) == data
 
 
 # --------------------------------------------------------------------------------- folders

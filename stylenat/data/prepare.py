@@ -30,7 +30,7 @@ import warnings
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from stylenat.data.metadata import upright, without_texts
+from stylenat.data.metadata import essential, upright
 
 # Half an image is worse than none; some libraries switch this on for the whole process.
 ImageFile.LOAD_TRUNCATED_IMAGES = False
@@ -69,7 +69,9 @@ def decode(data: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(without_texts(data)), formats=_FORMATS) as image:
+            # It warns of everything odd in an EXIF block.
+            warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
+            with Image.open(io.BytesIO(essential(data)), formats=_FORMATS) as image:
                 image.load()
                 return _to_rgb(upright(image))
     except UnidentifiedImageError:
