@@ -137,7 +137,8 @@ Boolean = Annotated[bool, PlainValidator(_is_boolean), WithJsonSchema({"type": "
 # Far beyond use; what is larger would exhaust memory or time before it fails.
 Count = number(integer=True, minimum=1, maximum=10**9)
 # One range for all seeds: those that PyTorch and NumPy take without changing them.
-Seed = number(integer=True, minimum=0, maximum=2**32 - 1)
+LAST_SEED = 2**32 - 1
+Seed = number(integer=True, minimum=0, maximum=LAST_SEED)
 Step = number(integer=True, minimum=0, maximum=10**9)
 Positive = number(above=0)
 Weight = number(minimum=0)

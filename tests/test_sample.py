@@ -81,9 +81,18 @@ def test_what_is_no_seed_is_refused(text):
         parse_seeds(text)
 
 
+def test_seeds_that_pytorch_would_change_are_refused():
+    for text in (f"{2**32}", "0-1000000000000"):  # the latter before a list of them is made
+        with pytest.raises(UserError, match="is not from 0 to 4,294,967,295"):
+            parse_seeds(text)
+    for seed in (-1, 2**32 + 5, 2**64):
+        with pytest.raises(UserError, match=f"seed {seed} is not from 0 to"):
+            latents([seed], 8)
+
+
 def test_z_is_what_the_reference_draws():
-    z = latents([5, 0, 2**40], 512)
-    for row, seed in zip(z, (5, 0, 2**40), strict=True):
+    z = latents([5, 0, 2**32 - 1], 512)
+    for row, seed in zip(z, (5, 0, 2**32 - 1), strict=True):
         torch.manual_seed(seed)
         assert torch.equal(row[None], torch.randn(1, 512))
 

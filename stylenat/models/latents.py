@@ -17,6 +17,7 @@ from torch import Tensor
 
 from stylenat.config import ModelConfig
 from stylenat.errors import UserError
+from stylenat.fields import LAST_SEED
 from stylenat.images import to_uint8
 from stylenat.models.generator import Generator
 from stylenat.precision import products
@@ -35,15 +36,24 @@ def parse_seeds(text: str) -> list[int]:
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if first > last:
             raise UserError(f"--seeds {text!r}: {part!r} is neither a seed nor a range like 10-20.")
+        _require_seed(last)
         seeds.update(dict.fromkeys(range(first, last + 1)))
     return list(seeds)
 
 
 def latents(seeds: Sequence[int], dim: int) -> Tensor:
     """z (n, dim): row i is what ``torch.manual_seed(seeds[i]); torch.randn(1, dim)`` gives on a CPU,
-    the reference's rule, so its published pictures can be had."""
+    the reference's rule, so its published pictures can be had. Seeds that PyTorch would change are a
+    :class:`UserError`."""
+    for seed in seeds:
+        _require_seed(seed)
     generator = torch.Generator()
     return torch.cat([torch.randn(1, dim, generator=generator.manual_seed(s)) for s in seeds])
+
+
+def _require_seed(seed: int) -> None:
+    if not 0 <= seed <= LAST_SEED:
+        raise UserError(f"seed {seed} is not from 0 to {LAST_SEED:,}; use one that is.")
 
 
 def generate(
