@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -133,7 +134,12 @@ def publish(host, entries):
 
 
 def get(host, folder):
-    return acquire("faces", [{"kind": "ffhq", "json": f"{host.url}/list.json"}], folder)
+    return acquire(
+        "faces",
+        [{"kind": "ffhq", "json": f"{host.url}/list.json"}],
+        folder,
+        folder / "downloads.lock",
+    )
 
 
 def test_ffhq_from_its_list_over_a_bad_line(host, ffhq, tmp_path):
@@ -203,7 +209,7 @@ def test_ffhq_copy_in_a_folder_is_checked_by_its_pixels(host, ffhq, tmp_path):
     (copy / "00020/00022.png").write_bytes(png(picture(999)))
     (tmp_path / "list.json").write_bytes(host.files["/list.json"])
     sources = [{"kind": "ffhq", "path": str(copy), "json": str(tmp_path / "list.json")}]
-    entry, files = acquire("faces", sources, tmp_path / "download")
+    entry, files = acquire("faces", sources, tmp_path / "download", tmp_path / "downloads.lock")
     source = open_source(entry, 40, tmp_path / "download", files)
     settings = PackSettings("faces", 40, "none")
     record = pack(source, settings, tmp_path / "x.lmdb", max_corrupt=1)
@@ -212,7 +218,7 @@ def test_ffhq_copy_in_a_folder_is_checked_by_its_pixels(host, ffhq, tmp_path):
     assert "00022.png: its pixels are not the official ones" in note
     (copy / "00000/00001.png").unlink()
     with pytest.raises(UserError, match="1 of 60 images are missing"):
-        acquire("faces", sources, tmp_path / "download")
+        acquire("faces", sources, tmp_path / "download", tmp_path / "downloads.lock")
 
 
 def test_ffhq_list_that_is_none_is_one_sentence(host, tmp_path):
@@ -309,7 +315,9 @@ def test_a_full_disk_is_noticed_before_the_download(host, tmp_path):
 
 def from_urls(host, tmp_path, *names):
     urls = [{"url": f"{host.url}/{name}"} for name in names]
-    entry, files = acquire("x", [{"kind": "urls", "urls": urls}], tmp_path / "download")
+    entry, files = acquire(
+        "x", [{"kind": "urls", "urls": urls}], tmp_path / "download", tmp_path / "downloads.lock"
+    )
     return open_source(entry, 40, tmp_path / "download", files)
 
 
@@ -343,6 +351,17 @@ def test_urls_of_archives(host, tmp_path):
     for index in range(3):
         assert np.array_equal(prepare(source.read(index), 40, "none"), np.asarray(picture(index)))
     assert not (tmp_path / "download/extracted/000000-a.zip").exists(), "extracted for nothing"
+
+
+def test_a_url_that_gives_something_else_than_the_first_time(host, tmp_path):
+    host.files["/a.png"] = png(picture(0))
+    from_urls(host, tmp_path, "a.png")
+    host.files["/a.png"] = png(picture(1))
+    shutil.rmtree(tmp_path / "download")
+    with pytest.raises(
+        UserError, match=r"sha256 is .*first download, in .*downloads\.lock; delete"
+    ):
+        from_urls(host, tmp_path, "a.png")
 
 
 def test_urls_of_something_else(host, tmp_path):

@@ -168,6 +168,6 @@ def test_the_first_source_that_is_there_is_used(tmp_path):
         {"kind": "folder", "path": str(tmp_path / "images")},
         {"kind": "galaxies"},
     ]
-    assert acquire("x", sources, tmp_path / "download") == (sources[1], [])
+    assert acquire("x", sources, tmp_path / "download", tmp_path / "lock") == (sources[1], [])
     with pytest.raises(UserError, match=r"no source of data set x .*missing\.zip does not exist"):
-        acquire("x", sources[:1], tmp_path / "download")
+        acquire("x", sources[:1], tmp_path / "download", tmp_path / "lock")

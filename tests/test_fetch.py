@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 import threading
 from argparse import Namespace
 from functools import partial
@@ -12,6 +14,7 @@ import pytest
 from stylenat import fetch
 from stylenat.errors import UserError
 from stylenat.fetch import download
+from stylenat.io import read_json
 from stylenat.steps import weights
 
 CONTENT = bytes(range(256)) * 4000
@@ -191,7 +194,8 @@ def test_google_drive_is_asked_for_the_file_itself(monkeypatch, tmp_path, url):
 
 
 def run(source, output):
-    weights.run(Namespace(name="net", source=json.dumps(source), output=output))
+    lock = output.parent / "config/downloads.lock"
+    weights.run(Namespace(name="net", source=json.dumps(source), output=output, lock=lock))
 
 
 def test_weights_by_url(host, tmp_path, caplog):
@@ -201,6 +205,41 @@ def test_weights_by_url(host, tmp_path, caplog):
     assert SHA256 in caplog.text
     with pytest.raises(UserError, match=f"sha256 is {SHA256}, not 00"):
         run({"url": host.url, "sha256": "00"}, tmp_path / "c.pth")
+
+
+def test_what_a_url_gave_first_it_must_give_again(host, tmp_path, monkeypatch):
+    """Though the configuration has no checksum, and the first file is gone."""
+    source, lock = {"url": host.url, "sha256": None}, tmp_path / "config/downloads.lock"
+    run(source, tmp_path / "a.pth")
+    assert read_json(lock) == {host.url: SHA256}
+    (tmp_path / "a.pth").unlink()
+    run(source, tmp_path / "a.pth")
+    other = hashlib.sha256(b"another").hexdigest()
+    lock.write_text(json.dumps({"https://elsewhere": other, host.url: other}))
+    with pytest.raises(
+        UserError, match=f"not {other}.*first download, in .*downloads.lock; delete"
+    ):
+        run(source, tmp_path / "b.pth")
+    assert not (tmp_path / "b.pth").exists()
+    lock.write_text(json.dumps({"https://elsewhere": other}))
+    run(source, tmp_path / "b.pth")
+    assert read_json(lock) == {host.url: SHA256, "https://elsewhere": other}
+
+
+@pytest.mark.parametrize("content", ["[]", "{", ""])
+def test_a_lock_file_that_is_none_is_one_sentence(host, tmp_path, content):
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/downloads.lock").write_text(content)
+    with pytest.raises(UserError, match=r"downloads\.lock"):
+        run({"url": host.url, "sha256": None}, tmp_path / "a.pth")
+
+
+def test_checksums_of_two_processes_are_both_kept(tmp_path):
+    code = "import sys; from stylenat.pins import pin; [pin(sys.argv[1], {f'{sys.argv[2]}{i}': 'x'}) for i in range(40)]"
+    lock = tmp_path / "downloads.lock"
+    both = [subprocess.Popen([sys.executable, "-c", code, lock, name]) for name in "ab"]
+    assert [process.wait() for process in both] == [0, 0]
+    assert len(read_json(lock)) == 80
 
 
 def test_weights_from_a_package_and_from_a_path(tmp_path, monkeypatch):

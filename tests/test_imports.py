@@ -18,6 +18,7 @@ LAYERS = (
             "config",
             "experiments",
             "fetch",
+            "pins",
         ),
         "neighbourhood",
         "fields",

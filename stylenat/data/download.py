@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -12,22 +13,27 @@ from stylenat.data.extract import inside
 from stylenat.data.sources import ffhq, open_source
 from stylenat.data.transfer import Remote, download_all
 from stylenat.errors import UserError
+from stylenat.pins import FIRST_SEEN, pin, pinned
 
 log = logging.getLogger(__name__)
 
 
 def acquire(
-    name: str, sources: list[dict[str, Any]], directory: Path, progress: Callable[..., tqdm] = tqdm
+    name: str,
+    sources: list[dict[str, Any]],
+    directory: Path,
+    lock: Path,
+    progress: Callable[..., tqdm] = tqdm,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Try the ``sources`` of data set ``name`` in the order listed; take the first that is there.
 
     Returns its entry and the records of its files, which lie in ``directory`` if they had to be
-    downloaded. If no source is there, the :class:`UserError` says why for each.
+    downloaded. A URL without a checksum has to give what it gave first, by ``lock``. If no source is there, the :class:`UserError` says why for each.
     """
     reasons = []
     for entry in sources:
         try:
-            files = _obtain(entry, directory, progress)
+            files = _obtain(entry, directory, progress, lock)
             source = open_source(entry, _ANY_RESOLUTION, directory, files)
         except UserError as error:
             reasons.append(f"{entry['kind']}: {error}")
@@ -42,15 +48,36 @@ _ANY_RESOLUTION = 1  # whether a source is there does not depend on it
 
 
 def _obtain(
-    entry: dict[str, Any], directory: Path, progress: Callable[..., tqdm]
+    entry: dict[str, Any], directory: Path, progress: Callable[..., tqdm], lock: Path
 ) -> list[dict[str, Any]]:
     """Download what the source needs; records of its files, where it does not find them itself."""
     match entry["kind"]:
         case "ffhq":
             return ffhq.obtain(entry, directory, progress)
         case "urls":
-            return download_all(_remotes(entry["urls"]), directory, progress)
+            return _download_pinned(_remotes(entry["urls"]), directory, progress, lock)
     return []
+
+
+def _download_pinned(
+    remotes: list[Remote], directory: Path, progress: Callable[..., tqdm], lock: Path
+) -> list[dict[str, Any]]:
+    known = pinned(lock)
+    expected = {
+        remote.url: known[remote.url]
+        for remote in remotes
+        if remote.url in known and not (remote.sha256 or remote.md5)
+    }
+    try:
+        records = download_all(
+            [replace(r, sha256=expected.get(r.url, r.sha256)) for r in remotes], directory, progress
+        )
+    except UserError as error:
+        if any(digest in str(error) for digest in expected.values()):
+            raise UserError(f"{error} {FIRST_SEEN.format(lock=lock)}") from error
+        raise
+    pin(lock, {record["url"]: record["sha256"] for record in records})
+    return records
 
 
 def _remotes(urls: Sequence[str | dict[str, Any]]) -> list[Remote]:

@@ -10,10 +10,11 @@ from pathlib import Path
 from stylenat import command
 from stylenat.data.download import acquire
 from stylenat.io import write_json
+from stylenat.pins import LOCK, LOCK_HELP
 
 
 def run(args: argparse.Namespace) -> None:
-    source, files = acquire(args.name, args.sources, args.directory, command.progress)
+    source, files = acquire(args.name, args.sources, args.directory, args.lock, command.progress)
     manifest = {
         "dataset": args.name,
         "source": source,
@@ -36,6 +37,7 @@ def main() -> None:
     options.add_argument(
         "--manifest", type=Path, required=True, help="output: the source used, and its files (JSON)"
     )
+    options.add_argument("--lock", type=Path, default=LOCK, help=LOCK_HELP)
     command.main(options, run)
 
 

@@ -10,6 +10,7 @@ from stylenat import command
 from stylenat.errors import UserError
 from stylenat.fetch import download
 from stylenat.io import atomic, sha256
+from stylenat.pins import FIRST_SEEN, LOCK, LOCK_HELP, pin, pinned
 
 SOURCES = ({"url", "sha256"}, {"package", "path", "sha256"}, {"path", "sha256"})
 
@@ -21,13 +22,15 @@ def run(args: argparse.Namespace) -> None:
             f"weights.{args.name} is {args.source}; give url and sha256, or package, path and "
             "sha256, or path and sha256."
         )
-    if "url" in source:
+    if "url" not in source:
+        _copy(_locate(source, args.name), source["sha256"], args.output)
+    elif source["sha256"]:
         _download(source["url"], source["sha256"], args.output)
     else:
-        _copy(_locate(source, args.name), source["sha256"], args.output)
+        _download_pinned(source["url"], args.output, args.lock)
     if source["sha256"] is None:
         command.log.warning(
-            "sha256 of %s is %s; write it into config/config.yaml so that it cannot change unseen",
+            "sha256 of %s is %s; write it into config/config.yaml if that is what it should be",
             args.output,
             sha256(args.output),
         )
@@ -48,6 +51,18 @@ def _download(url: str, digest: str | None, output: Path) -> None:
             bar.update(done // 1_000_000 - bar.n)
 
         download(url, output, sha256=digest, report=report)
+
+
+def _download_pinned(url: str, output: Path, lock: Path) -> None:
+    """By the checksum of the first time, which is kept in ``lock``."""
+    expected = pinned(lock).get(url)
+    try:
+        _download(url, expected, output)
+    except UserError as error:
+        if expected is None:
+            raise
+        raise UserError(f"{error} {FIRST_SEEN.format(lock=lock)}") from error
+    pin(lock, {url: sha256(output)})
 
 
 def _copy(origin: Path, digest: str | None, output: Path) -> None:
@@ -83,6 +98,7 @@ def main() -> None:
     options.add_argument("--name", required=True, help="what the weights are for, in messages")
     options.add_argument("--source", required=True, help="`weights.<name>` of config.yaml as JSON")
     options.add_argument("--output", type=Path, required=True, help="where the file goes")
+    options.add_argument("--lock", type=Path, default=LOCK, help=LOCK_HELP)
     command.main(options, run)
 
 
