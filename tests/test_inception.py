@@ -1,5 +1,6 @@
 """The FID Inception: golden features, keys, independence of the batch, faulty weights."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 
 from stylenat.errors import UserError
 from stylenat.metrics.extractors import Inception
+from stylenat.metrics.extractors.base import read_state_dict
 from tests.weights import fill
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -88,6 +90,33 @@ def test_files_that_are_not_plain_weights_are_refused(tmp_path):
     torch.save([torch.zeros(3)], path)
     with pytest.raises(UserError, match="does not hold a state dict"):
         Inception(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "Git LFS pointer"),
+        (b"<!DOCTYPE html><html>", "HTML page"),
+        (b"", "empty"),
+    ],
+)
+def test_files_of_another_kind_are_named(tmp_path, content, kind):
+    (tmp_path / "weights.pth").write_bytes(content)
+    with pytest.raises(UserError, match=kind):
+        Inception(tmp_path / "weights.pth")
+
+
+def test_any_damage_to_a_file_of_weights_is_one_sentence(tmp_path):
+    path, random = tmp_path / "weights.pth", np.random.default_rng(0)
+    torch.save({"fc.bias": torch.zeros(8), "fc.weight": torch.ones(4, 2)}, path)
+    whole = path.read_bytes()
+    for _ in range(300):
+        damaged = bytearray(whole[: random.integers(1, len(whole) + 1)])
+        for place in random.integers(0, len(damaged), random.integers(1, 6)):
+            damaged[place] = random.integers(256)
+        path.write_bytes(damaged)
+        with contextlib.suppress(UserError):
+            read_state_dict(path)
 
 
 def test_a_pickle_that_would_run_code_does_not(tmp_path):

@@ -1,6 +1,5 @@
 """What every feature network has in common: uint8 images in, float32 features out."""
 
-import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stylenat.errors import UserError
+from stylenat.io import described
 from stylenat.precision import products
 
 Weights = str | Path | Mapping[str, Tensor]
@@ -78,9 +78,9 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; fetch it with stylenat.steps.weights.") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+    except Exception as error:  # whatever a damaged file provokes in the reader
         raise UserError(
-            f"{path} is truncated or not a file of plain weights; delete it and fetch it again."
+            f"{path} is truncated or not a file of plain weights ({described(path)}); fetch it again."
         ) from error
     if not isinstance(tensors, dict) or not all(torch.is_tensor(v) for v in tensors.values()):
         raise UserError(f"{path} does not hold a state dict; give the file of plain weights.")
