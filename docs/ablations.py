@@ -14,7 +14,7 @@ from stylenat.errors import UserError
 from stylenat.io import atomic
 from stylenat.report.ablation import verdicts
 
-DOCUMENTS = ("README.md", "docs/small-data.md")
+DOCUMENTS = ("README.md", "docs/small-data.md", "docs/ladder.md")
 
 
 def block(frame: pd.DataFrame) -> str:
