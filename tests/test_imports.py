@@ -26,7 +26,7 @@ LAYERS = (
         "blocks",
     },
     {"data", "models"},
-    {"interop"},
+    {"interop", "natten"},
     {"metrics"},
     {"training", "report"},
     {"command", "library"},
