@@ -5,7 +5,7 @@ NATTEN (https://natten.org) took the relative position bias, the CPU and the ope
 state-dict keys and arithmetic of version 0.17.5, in two dimensions; ``na2d`` and the layer are
 computed by `stylenat.neighborhood_attention`. Either import it under the other name,
 
-    import stylenat.natten as natten
+    from stylenat import natten
 
 or, where the imports are somebody else's, call `install` before them.
 """
