@@ -1,7 +1,7 @@
 """NAT-Mini, a model of the field that was written for NATTEN 0.17 and before, on this PyTorch.
 
-Hassani et al., "Neighborhood Attention Transformer", CVPR 2023 (arXiv 2204.07143), section 3.4 and
-table 2, built from that text, with random weights and without the drop of whole paths, which is for
+Hassani et al., "Neighborhood Attention Transformer", CVPR 2023 (arXiv 2204.07143), section 3.4:
+built from its description, with random weights and without the drop of whole paths, which is for
 training only. What is NATTEN's is the one import; `python docs/nat_mini.py` runs it.
 """
 

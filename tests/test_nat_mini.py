@@ -31,8 +31,9 @@ def test_as_many_parameters_as_the_paper_says():
     layers = [
         it for it in model.modules() if isinstance(it, nat_mini.natten.NeighborhoodAttention2D)
     ]
-    assert [it.rpb.shape for it in layers[::6]] == [(2, 13, 13), (8, 13, 13), (8, 13, 13)]
-    assert len(layers) == 18
+    heads = [it.num_heads for it in layers]
+    assert heads == [2] * 3 + [4] * 4 + [8] * 6 + [16] * 5
+    assert all(it.rpb.shape == (it.num_heads, 13, 13) for it in layers)
 
 
 def test_it_runs_and_trains(small):
