@@ -27,7 +27,7 @@ LAYERS = (
         "blocks",
     },
     {"data", "models"},
-    {"interop"},
+    {"interop", "natten"},
     {"metrics"},
     {"training", "report"},
     {"command", "library"},

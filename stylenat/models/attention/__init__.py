@@ -122,7 +122,7 @@ def neighborhood_attention(
     Returns:
         (batch, heads, height, width, head_dim), in q's dtype.
     """
-    _check(q, k, v, rpb, kernel_size, dilation)
+    check_arguments(q, k, v, rpb, kernel_size, dilation)
     if scale is None:
         scale = q.shape[-1] ** -0.5
     module = _backend(backend, q, rpb is not None)
@@ -156,7 +156,7 @@ def hydra_attention(
     qkv = qkv.unflatten(-1, (3, sum(heads), -1)).permute(3, 0, 4, 1, 2, 5)
     parts = qkv.split(heads, 2)
     for part, rpb, group in zip(parts, rpbs, groups, strict=True):
-        _check(*part, rpb, group.kernel_size, group.dilation)
+        check_arguments(*part, rpb, group.kernel_size, group.dilation)
     scale = qkv.shape[-1] ** -0.5
     module = _backend(backend, qkv[0], rpbs[0] is not None)
     if hasattr(module, "attend_groups"):
@@ -194,9 +194,10 @@ def _backend(name: str | None, q: Tensor, biased: bool) -> ModuleType:
     return module
 
 
-def _check(
+def check_arguments(
     q: Tensor, k: Tensor, v: Tensor, rpb: Tensor | None, kernel_size: int, dilation: int
 ) -> None:
+    """Refuse, by a ValueError, what `neighborhood_attention` says of its arguments and is not so."""
     if q.dim() != 5 or not q.shape == k.shape == v.shape:
         raise ValueError(
             "q, k and v must share one shape (batch, heads, height, width, head_dim), "

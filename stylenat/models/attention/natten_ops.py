@@ -9,6 +9,9 @@ import torch
 from natten import functional
 from torch import Tensor
 
+if natten.__name__ != "natten":
+    raise ImportError("natten is not NATTEN here, but what stylenat.natten.install() put there")
+
 FUSED = not hasattr(functional, "na2d_qk")
 
 
