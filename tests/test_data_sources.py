@@ -1,8 +1,10 @@
 """Sources of images: what they find, in which order, and what they refuse."""
 
 import io
+import json
 import os
 import pickle
+import re
 import zipfile
 
 import lmdb
@@ -15,8 +17,10 @@ from stylenat.data.download import acquire
 from stylenat.data.prepare import prepare
 from stylenat.data.sources import open_source
 from stylenat.data.sources.samples import HUBBLE, Galaxies, sample_file
+from stylenat.data.store import ImageStore
 from stylenat.data.writer import write_store
 from stylenat.errors import UserError
+from tests.project import make_clone, snakemake
 
 
 def picture(seed: int, side: int = 48) -> Image.Image:
@@ -171,3 +175,34 @@ def test_the_first_source_that_is_there_is_used(tmp_path):
     assert acquire("x", sources, tmp_path / "download", tmp_path / "lock") == (sources[1], [])
     with pytest.raises(UserError, match=r"no source of data set x .*missing\.zip does not exist"):
         acquire("x", sources[:1], tmp_path / "download", tmp_path / "lock")
+
+
+def test_a_folder_that_changed_since_it_was_packed_is_said_and_nothing_runs_again(tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    (tmp_path / "clone").mkdir()
+    for index in range(3):
+        Image.new("RGB", (32, 32), (index, 0, 0)).save(images / f"{index}.png")
+    clone = make_clone(tmp_path / "clone")
+    mine = {
+        "resolution": 32,
+        "filter": "none",
+        "sources": [{"kind": "folder", "path": "../images"}],
+    }
+    (clone / "mine.yaml").write_text(json.dumps({"datasets": {"mine": mine}}))
+
+    def pack(*options):
+        target = ("--configfile", "mine.yaml", *options, "--", "results/data/mine.lmdb")
+        done = snakemake("--cores", "1", *target, cwd=clone)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr, len(ImageStore(clone / "results/data/mine.lmdb"))
+
+    text, count = pack()
+    assert count == 3 and "has changed" not in text
+    assert "has changed" not in pack()[0]
+    Image.new("RGB", (32, 32), "white").save(images / "3.png")
+    text, count = pack()
+    assert "datasets.mine: ../images has changed since it was packed" in text and count == 3
+    assert "Nothing to be done" in text
+    _, count = pack(*re.search("(--forcerun) (.*)", text).groups())
+    assert count == 4 and "has changed" not in pack()[0]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from stylenat import command
 from stylenat.data.download import acquire
+from stylenat.data.listing import listing_of_source
 from stylenat.io import write_json
 from stylenat.pins import LOCK, LOCK_HELP
 
@@ -21,6 +22,7 @@ def run(args: argparse.Namespace) -> None:
         # Relative to the manifest, so that results can be moved.
         "directory": os.path.relpath(args.directory, args.manifest.parent),
         "files": files,
+        "listing": listing_of_source(source),
     }
     write_json(args.manifest, manifest)
 
