@@ -7,14 +7,21 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from docs.make import ROOT, fill, markdown, number, one_commit, write
 from stylenat.errors import UserError
 from stylenat.io import atomic
+from stylenat.models import load_generator
+from stylenat.models.latents import generate
 from stylenat.report.ablation import verdicts
+from stylenat.report.mosaic import draw_mosaic
+from stylenat.report.style import save, styled
 
 DOCUMENTS = ("README.md", "docs/small-data.md", "docs/ladder.md")
+SAMPLES = 12  # of every variant
 
 
 def block(frame: pd.DataFrame) -> str:
@@ -46,6 +53,20 @@ def block(frame: pd.DataFrame) -> str:
     return f"{markdown(lines)}\n{sentences}\n{origin}"
 
 
+def draw_samples(results: Path, frame: pd.DataFrame) -> Figure:
+    """The same uncurated samples of every variant, from the last weights of its first seed."""
+    last = frame[frame["kind"] == "measured"].drop_duplicates("variant", keep="last")
+    pictures = []
+    for row in last.to_dict("records"):
+        runs = sorted(results.glob(f"{row['ablation']}-{row['variant']}-seed*"))
+        if not runs:
+            raise UserError(f"{results} holds no run of {row['variant']}; run snakemake again.")
+        weights = runs[0] / f"weights/{int(row['step'])}.safetensors"
+        pictures.append(list(generate(load_generator(weights), range(SAMPLES))))
+    with styled():
+        return draw_mosaic(np.array(pictures), last["variant"].tolist(), [""] * SAMPLES)
+
+
 def make(root: Path) -> list[str]:
     """Write what there is; the names of the ablations."""
     tables = sorted((root / "results/ablations").glob("*.csv"))
@@ -62,6 +83,7 @@ def make(root: Path) -> list[str]:
         for suffix in (".csv", ".png"):
             with atomic(root / f"docs/{name}{suffix}") as temporary:
                 shutil.copyfile(path.with_suffix(suffix), temporary)
+        save(draw_samples(root / "results", frame), [root / f"docs/{name}-samples.png"], {})
     for document in DOCUMENTS:
         write(root / document, fill((root / document).read_text(), texts))
     return [path.stem for path in tables]

@@ -51,12 +51,15 @@ def test_files_with_numbers_are_those_of_the_csv_and_name_its_commit():
     assert all(f"commit `{commit}`" in text for text in measured)
 
 
-@pytest.mark.parametrize("name", ["few32", "tuned32"])
-def test_tables_of_ablations_are_those_of_their_csv(name):
+@pytest.mark.parametrize(
+    ("name", "document"),
+    [("few32", "small-data"), ("tuned32", "small-data"), ("faces32-ladder", "ladder")],
+)
+def test_tables_of_ablations_are_those_of_their_csv(name, document):
     frame = pd.read_csv(ROOT / f"docs/{name}.csv", dtype={"commit": str})
     text = (ROOT / f"docs/{name}.md").read_text()
     assert ablations.block(frame) == text
-    assert text in (ROOT / "docs/small-data.md").read_text()
+    assert text in (ROOT / f"docs/{document}.md").read_text()
 
 
 # ------------------------------------------------------------------------------ how it is made
