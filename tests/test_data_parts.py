@@ -15,7 +15,7 @@ from stylenat.data.sources.split import Split
 from stylenat.data.store import ImageStore
 from stylenat.errors import ConfigError, UserError
 from stylenat.experiments import resolve
-from stylenat.steps.statistics import _indices
+from stylenat.metrics.collect import chosen
 from tests.project import ROOT, run
 
 SIDE = 8
@@ -83,9 +83,9 @@ def test_folders_as_classes(tmp_path):
     found = [store.attributes(index) for index in range(6)]
     assert found == [{"class": "cat"}] * 3 + [{"class": "dog"}] * 3
     assert colours(store) == [0, 2, 4, 1, 3, 5]
-    np.testing.assert_array_equal(_indices("class=dog", store), [3, 4, 5])
+    np.testing.assert_array_equal(chosen("class=dog", store), [3, 4, 5])
     with pytest.raises(UserError, match="has no class 'cow'; there are cat, dog"):
-        _indices("class=cow", store)
+        chosen("class=cow", store)
 
 
 def test_stylegans_list_in_an_archive(tmp_path):
@@ -123,7 +123,7 @@ def test_without_labels_a_data_set_is_as_before(tmp_path):
     store = packed(Folder(write_images(tmp_path / "images", 4)), tmp_path / "mine.lmdb")
     assert "classes" not in store.metadata and store.attributes(0) is None
     with pytest.raises(UserError, match="it has no class labels"):
-        _indices("class=cat", store)
+        chosen("class=cat", store)
 
 
 def test_an_archive_without_labels_is_refused(tmp_path):

@@ -1,0 +1,81 @@
+"""Statistics of the images of a data set."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from stylenat import runtime
+from stylenat.data.sources.classes import CLASS
+from stylenat.data.store import ImageStore
+from stylenat.errors import UserError
+from stylenat.metrics.attributes import encode
+from stylenat.metrics.extractors.features import Extractor, features
+from stylenat.metrics.moments import Moments, Statistics
+from stylenat.metrics.subsets import choose
+
+SUBSET_SEED = 0  # part of a protocol's meaning, so not an option
+
+
+def collect(
+    network: Extractor,
+    store: ImageStore,
+    subset: str = "all",
+    keep: bool = True,
+    progress: Callable[..., tqdm] = tqdm,
+) -> Statistics:
+    """Of the images of ``subset`` (all, a number, or class=NAME); with every image's features, if
+    these are to be kept."""
+    indices = chosen(subset, store)
+    moments = Moments.zeros(network.dimension)
+    kept = np.empty((len(indices), network.dimension), np.float32) if keep else None
+    with progress(total=len(indices), desc=store.path.name, unit="img") as bar:
+        for batch in features(network, store, indices):
+            if kept is not None:
+                kept[moments.count : moments.count + len(batch)] = batch
+            moments.update(batch)
+            bar.update(len(batch))
+    record = _record(network, store.metadata, subset)
+    return Statistics(moments, record, kept, network.head if keep else None)
+
+
+def label(statistics: Statistics, stores: list[ImageStore], subset: str) -> None:
+    """Add the attributes of the images, in the order of their features, if any are known."""
+    images = (store.attributes(int(index)) for store in stores for index in chosen(subset, store))
+    if (encoded := encode(list(images))) is not None:
+        statistics.labels, statistics.record["attributes"] = encoded
+
+
+def chosen(subset: str, store: ImageStore) -> np.ndarray:
+    """Ascending indices of a subset, or, for ``class=name``, of a class."""
+    if not subset.startswith(f"{CLASS}="):
+        return choose(subset, len(store), SUBSET_SEED)
+    wanted = subset.removeprefix(f"{CLASS}=")
+    if wanted not in (classes := store.metadata.get("classes", [])):
+        there = f"there are {', '.join(classes)}" if classes else "it has no class labels"
+        raise UserError(f"{store.path} has no class {wanted!r}; {there}.")
+    classed = (store.attributes(index) for index in range(len(store)))
+    return np.flatnonzero([attributes[CLASS] == wanted for attributes in classed])
+
+
+def _record(network: Extractor, metadata: dict[str, Any], subset: str) -> dict[str, Any]:
+    generator = metadata.get("generator_sha256")
+    return {
+        "kind": "real" if generator is None else "generated",
+        "dataset": {
+            key: metadata[key] for key in ("name", "content_sha256", "resolution", "filter")
+        }
+        # Not every image set states these.
+        | {key: metadata.get(key) for key in ("licence", "creator")},
+        "generator_sha256": generator,
+        "seeds": metadata.get("seeds"),
+        "subset": subset,
+        "seed": SUBSET_SEED,
+        "extractor": network.name,
+        "weights_sha256": network.weights_sha256,
+        "device": runtime.describe_device(network.device),
+        "dtype": "float32",
+        "versions": runtime.versions(),
+        "commit": runtime.commit(),
+    }

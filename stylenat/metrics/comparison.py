@@ -1,0 +1,96 @@
+"""Whether one set of images is nearer to the reals than another."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import norm
+
+from stylenat.metrics.base import Metric, features_of
+from stylenat.metrics.moments import Statistics
+from stylenat.metrics.subsets import halves
+
+SPLITS = 25  # of every set into two halves
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A metric of two sets, the second minus the first, its standard error over draws of all three
+    sets of images, its 95 % interval, and the p-value of there being no difference."""
+
+    metric: str
+    better: str
+    a: float
+    b: float
+    difference: float
+    error: float
+    low: float
+    high: float
+    p: float
+
+
+def compare(
+    metric: Metric, reference: Statistics, a: Statistics, b: Statistics
+) -> list[Difference]:
+    """Of both sets against the same reals.
+
+    The error comes from differences between halves of all sets: those of two disjoint halves are
+    independent, and have twice the variance. Where both sets come from the same seeds, a half has
+    the same seeds of both. A bias that falls with the number of images is the same for both sets,
+    if these are of one size.
+    """
+    parts_a = halves(features_of(a), SPLITS)
+    paired = a.record.get("seeds") is not None and a.record["seeds"] == b.record.get("seeds")
+    parts_b = parts_a if paired else halves(features_of(b), SPLITS)
+    whole = _differences(metric, reference, a, b)
+    of_halves = np.array(
+        [
+            [one.b - one.a for one in _differences(metric, *parts)]
+            for parts in (
+                (_part(reference, real), _part(a, one), _part(b, other))
+                for real, one, other in zip(
+                    halves(features_of(reference), SPLITS), parts_a, parts_b, strict=True
+                )
+            )
+        ]
+    )
+    errors = np.sqrt(np.mean((of_halves[::2] - of_halves[1::2]) ** 2, axis=0)) / 2
+    return [_tested(one, float(error)) for one, error in zip(whole, errors, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Pair:
+    metric: str
+    better: str
+    a: float
+    b: float
+
+
+def _differences(
+    metric: Metric, reference: Statistics, a: Statistics, b: Statistics
+) -> list[_Pair]:
+    measure = metric.measure(reference)
+    return [
+        _Pair(one.metric, one.better, one.value, other.value)
+        for one, other in zip(measure(a), measure(b), strict=True)
+    ]
+
+
+def _part(statistics: Statistics, half: np.ndarray) -> Statistics:
+    return statistics.take(np.flatnonzero(half))
+
+
+def _tested(pair: _Pair, error: float) -> Difference:
+    difference = pair.b - pair.a
+    reach = norm.ppf(0.975) * error
+    p = 2 * norm.sf(abs(difference) / error) if error > 0 else float(difference == 0)
+    return Difference(
+        pair.metric,
+        pair.better,
+        pair.a,
+        pair.b,
+        difference,
+        error,
+        difference - reach,
+        difference + reach,
+        float(p),
+    )

@@ -1,0 +1,133 @@
+"""Evaluate anybody's images against reals, or two sets of images against each other.
+
+Each of them is a folder or zip of images, a packed data set, or a file of statistics with features.
+"""
+
+import argparse
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from stylenat import command
+from stylenat.data.pack import PackSettings, pack
+from stylenat.data.prepare import FILTERS
+from stylenat.data.sources import open_source
+from stylenat.data.store import ImageStore
+from stylenat.errors import UserError
+from stylenat.io import write_json
+from stylenat.metrics import METRICS
+from stylenat.metrics.collect import collect
+from stylenat.metrics.comparison import compare
+from stylenat.metrics.extractors import NETWORKS
+from stylenat.metrics.extractors.features import Extractor, extractor
+from stylenat.metrics.moments import COMPARABLE, Statistics, require_same
+
+TOLD_APART = 0.05  # the p-value below which two sets are
+
+
+def run(args: argparse.Namespace) -> None:
+    network = None
+    if args.weights is not None:
+        network = extractor(args.extractor, args.weights, args.device)
+    with tempfile.TemporaryDirectory(prefix="stylenat-") as folder:
+        sets = [
+            _statistics(path, network, args, Path(folder) / str(number))
+            for number, path in enumerate((args.reference, args.images, args.against))
+            if path is not None
+        ]
+    reference, images, *against = sets
+    for other in (images, *against):
+        require_same(COMPARABLE, other.record, reference.record)
+    rows: list[dict[str, Any]] = []
+    for name in args.metrics:
+        metric = METRICS[name]
+        if against:
+            rows += [asdict(one) for one in compare(metric, reference, images, against[0])]
+        else:
+            rows += [
+                {
+                    key: getattr(one, key)
+                    for key in ("metric", "better", "value", "uncertainty", "uncertainty_of")
+                }
+                for one in metric.measure(reference)(images)
+            ]
+    counts = [statistics.moments.count for statistics in sets]
+    record = {
+        "reference": {"path": str(args.reference), "count": counts[0]},
+        "images": {"path": str(args.images), "count": counts[1]},
+        **({"against": {"path": str(args.against), "count": counts[2]}} if against else {}),
+        **{key: reference.record[key] for key in ("extractor", "weights_sha256", "versions")},
+        "rows": rows,
+    }
+    write_json(args.output, record)
+    for row in rows:
+        command.log.info("%s", _difference(row) if against else _value(row))
+
+
+def _statistics(
+    path: Path, network: Extractor | None, args: argparse.Namespace, temporary: Path
+) -> Statistics:
+    """What ``path`` holds, packed for a moment if it is a folder or a zip of images."""
+    if path.suffix == ".npz":
+        return Statistics.load(path)
+    if network is None:
+        raise UserError(f"{path} holds images; give the feature network's file as --weights.")
+    if path.suffix == ".lmdb":
+        return collect(network, ImageStore(path), progress=command.progress)
+    if args.resolution is None:
+        raise UserError(
+            f"{path} is no packed data set; give the side of its images in pixels as --resolution."
+        )
+    kind = "folder" if path.is_dir() else "zip"
+    source = open_source({"kind": kind, "path": str(path)}, args.resolution)
+    settings = PackSettings(path.stem, args.resolution, args.filter)
+    packed = temporary.with_suffix(".lmdb")
+    with command.progress(total=len(source.names), desc=path.name, unit="image") as bar:
+        pack(source, settings, packed, advance=bar.update)
+    return collect(network, ImageStore(packed), progress=command.progress)
+
+
+def _value(row: dict[str, Any]) -> str:
+    error = f" ± {row['uncertainty']:.2g}" if row["uncertainty"] is not None else ""
+    return f"{row['metric']}: {row['value']:.6g}{error} ({row['better']} is better)"
+
+
+def _difference(row: dict[str, Any]) -> str:
+    told = "" if row["p"] < TOLD_APART else "not "
+    return (
+        f"{row['metric']}: {row['a']:.6g} and {row['b']:.6g}, difference {row['difference']:+.4g} "
+        f"({row['low']:.4g} to {row['high']:.4g}), p = {row['p']:.2g}: {told}told apart "
+        f"({row['better']} is better)"
+    )
+
+
+def main() -> None:
+    options = command.parser(__doc__)
+    options.add_argument("--reference", type=Path, required=True, help="the reals")
+    options.add_argument("--images", type=Path, required=True, help="what is evaluated")
+    options.add_argument("--against", type=Path, help="a second set, to be told apart from it")
+    options.add_argument(
+        "--extractor", choices=NETWORKS, default="inception", help="feature network"
+    )
+    options.add_argument("--weights", type=Path, help="its weights; not needed for statistics")
+    options.add_argument(
+        "--resolution", type=int, help="side in pixels that folders and zips are brought to"
+    )
+    options.add_argument(
+        "--filter", choices=FILTERS, default="lanczos", help="how larger images get there"
+    )
+    options.add_argument(
+        "--metrics",
+        choices=METRICS,
+        nargs="+",
+        default=["frechet", "kid", "prdc"],
+        help="what is measured",
+    )
+    options.add_argument("--output", type=Path, required=True, help="the results (JSON)")
+    command.add_device(options)
+    command.main(options, run)
+
+
+if __name__ == "__main__":
+    main()

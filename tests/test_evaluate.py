@@ -1,0 +1,149 @@
+"""Anybody's images against reals, and two sets against each other."""
+
+import logging
+from argparse import Namespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from stylenat import command
+from stylenat.errors import UserError
+from stylenat.io import read_json
+from stylenat.metrics import METRICS
+from stylenat.metrics.comparison import compare
+from stylenat.metrics.fid import frechet_distance
+from stylenat.metrics.moments import Moments, Statistics
+from stylenat.steps import evaluate
+from tests.colours import compute, expected_features, install, random_images, store
+
+
+def features_of(random: np.random.Generator, count: int, shift: float = 0.0, seeds=None):
+    values = random.normal(shift, 1, (count, 4)).astype(np.float32)
+    record = {"extractor": "lite0", "dataset": {"name": "x"}, "seeds": seeds}
+    return Statistics(Moments.of(values), record, values)
+
+
+def test_intervals_of_differences_cover_the_truth():
+    """90 % intervals round the differences of 100 triples of sets, whose mean stands for the truth."""
+    found = []
+    for seed in range(100):
+        random = np.random.default_rng(seed)
+        sets = (
+            features_of(random, count, shift) for count, shift in ((150, 0), (120, 0.2), (120, 0.4))
+        )
+        found.append(compare(METRICS["frechet"], *sets)[0])
+    differences = np.array([one.difference for one in found])
+    errors = np.array([one.error for one in found])
+    covered = np.abs(differences - differences.mean()) <= 1.645 * errors
+    assert 0.82 <= covered.mean() <= 0.97
+    assert errors.mean() == pytest.approx(differences.std(ddof=1), rel=0.25)
+
+
+def test_equal_sets_are_told_apart_about_as_rarely_as_p_says():
+    found = []
+    for seed in range(100):
+        random = np.random.default_rng(seed)
+        sets = (
+            features_of(random, count, shift) for count, shift in ((150, 0), (120, 0.3), (120, 0.3))
+        )
+        found += compare(METRICS["frechet"], *sets)
+    assert sum(one.p < 0.05 for one in found) <= 12
+    assert all((one.low < 0 < one.high) == (one.p > 0.05) for one in found)
+
+
+def test_every_number_of_a_metric_is_compared():
+    random = np.random.default_rng(0)
+    sets = [features_of(random, 100, shift) for shift in (0, 0.1, 2)]
+    found = {one.metric: one for one in compare(METRICS["prdc"], *sets)}
+    assert [name.split("_")[0] for name in found] == ["precision", "recall", "density", "coverage"]
+    assert all(one.high < 0 and one.p < 0.05 for one in found.values()), "2 is farther than 0.1"
+
+
+def test_the_same_seeds_make_pairs():
+    """Two networks that differ little make almost the same images of the same seeds."""
+    random = np.random.default_rng(0)
+    real = features_of(random, 200)
+    one = features_of(random, 200, 0.3, "0-199")
+    values = one.features + random.normal(0.02, 0.01, one.features.shape).astype(np.float32)
+    other = Statistics(Moments.of(values), dict(one.record), values)
+    (paired,) = compare(METRICS["frechet"], real, one, other)
+    other.record["seeds"] = "200-399"
+    (apart,) = compare(METRICS["frechet"], real, one, other)
+    assert paired.difference == apart.difference > 0
+    assert paired.error < apart.error / 3
+    assert paired.p < 0.05 < apart.p
+
+
+# ---------------------------------------------------------------------------------- the step
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    install(tmp_path, monkeypatch)
+    for name, images in (("real", random_images(0, 60)), ("fake", random_images(1, 50) // 2)):
+        (tmp_path / name).mkdir()
+        for index, image in enumerate(images):
+            Image.fromarray(image).save(tmp_path / name / f"{index:02d}.png")
+    return tmp_path
+
+
+def run(folder, reference, images, against=None, metrics=("frechet",), **options):
+    defaults = {"weights": folder / "colours.pth", "resolution": 8, "filter": "lanczos"}
+    paths = {"reference": reference, "images": images, "against": against}
+    evaluate.run(
+        Namespace(
+            **{key: path and folder / path for key, path in paths.items()},
+            extractor="colours",
+            metrics=list(metrics),
+            output=folder / "out.json",
+            device=torch.device("cpu"),
+            **defaults | options,
+        )
+    )
+    return read_json(folder / "out.json")
+
+
+def test_a_folder_of_images_against_another(workplace, caplog):
+    caplog.set_level(logging.INFO, command.log.name)
+    record = run(workplace, "real", "fake", metrics=("frechet", "prdc"))
+    real = expected_features(random_images(0, 60))
+    fake = expected_features(random_images(1, 50) // 2)
+    expected = frechet_distance(real.mean(0), np.cov(real.T), fake.mean(0), np.cov(fake.T))
+    first, *others = record["rows"]
+    assert first["metric"] == "fd_colours"
+    assert first["value"] == pytest.approx(expected, rel=1e-5) and first["uncertainty"] > 0
+    assert [row["metric"].split("_")[0] for row in others] == [
+        "precision", "recall", "density", "coverage",
+    ]  # fmt: skip
+    assert (record["reference"]["count"], record["images"]["count"]) == (60, 50)
+    assert "fd_colours: " in caplog.text and "(lower is better)" in caplog.text
+
+
+def test_packed_sets_and_statistics_are_taken_too(workplace):
+    expected = run(workplace, "real", "fake")["rows"]
+    store(workplace / "real.lmdb", random_images(0, 60))
+    compute(workplace, workplace / "real.lmdb", output="real.npz", keep=True)
+    for reference in ("real.lmdb", "real.npz"):
+        assert run(workplace, reference, "fake")["rows"] == expected
+
+
+def test_two_sets_against_each_other(workplace, caplog):
+    caplog.set_level(logging.INFO, command.log.name)
+    (row,) = run(workplace, "real", "real", against="fake")["rows"]
+    assert row["a"] < 1e-6 < row["b"] == row["difference"] + row["a"]
+    assert row["low"] > 0 and row["p"] < 1e-3
+    assert "told apart (lower is better)" in caplog.text
+
+
+def test_what_is_missing_is_one_sentence(workplace):
+    with pytest.raises(UserError, match="real holds images; give .* as --weights"):
+        run(workplace, "real", "fake", weights=None)
+    with pytest.raises(UserError, match="real is no packed data set; give .* --resolution"):
+        run(workplace, "real", "fake", resolution=None)
+    with pytest.raises(UserError, match="nothing"):
+        run(workplace, "real", "nothing")
+    store(workplace / "other.lmdb", random_images(0, 60, side=16))
+    with pytest.raises(UserError, match="^dataset.resolution is"):
+        run(workplace, "other.lmdb", "fake")
