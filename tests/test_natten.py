@@ -236,7 +236,8 @@ def test_pairs_and_positions_of_arguments():
     q, k, v = (x.permute(0, 2, 3, 1, 4) for x in (q, k, v))
     together = na2d(q, k, v, (3, 3), (2, 2), False, rpb, 1.0)
     torch.testing.assert_close(together.permute(0, 3, 1, 2, 4), out, rtol=0, atol=1e-6)
-    # A scale of 0 means the default one there.
+    # A scale of 0 and a dilation of None mean the default ones there.
+    assert torch.equal(na2d(q, k, v, 3, None, None), na2d(q, k, v, 3, 1))
     assert torch.equal(na2d(q, k, v, 3, scale=0), na2d(q, k, v, 3, scale=4**-0.5))
 
 
@@ -316,6 +317,18 @@ def test_dropout_is_none_in_evaluation_and_at_zero():
     assert not torch.equal(layer(proj_drop=0.4)(x), expected)
 
 
+@pytest.mark.parametrize("attn_drop", (0.0, 1e-9))
+def test_autocast(attn_drop):
+    """Linear layers give bfloat16, softmax float32, the bias is a parameter in float32."""
+    it, x = layer(attn_drop=attn_drop), normal("x", (1, 6, 7, 24))
+    with torch.autocast("cpu", torch.bfloat16):
+        y = it(x)
+    assert y.dtype == torch.bfloat16
+    assert (y - it(x)).abs().max() <= 2e-2 * it(x).abs().max()
+    y.float().square().sum().backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in it.parameters())
+
+
 def test_dropout_reaches_every_parameter():
     it = layer(attn_drop=0.4)
     it(normal("x", (1, 6, 7, 24))).square().sum().backward()
@@ -336,6 +349,8 @@ MAP = torch.zeros(1, 2, 6, 8, 4)
         (lambda: layer(kernel_size=(3, 5)), r"one kernel_size for both axes, but it is \(3, 5\)"),
         (lambda: layer(dilation=(2, 1)), r"one dilation for both axes, but it is \(2, 1\)"),
         (lambda: layer(kernel_size=(3,)), r"one kernel_size for both axes, but it is \(3,\)"),
+        (lambda: layer(kernel_size=4), "kernel size must be odd and positive, but is 4"),
+        (lambda: layer(dilation=0), "dilation must be at least 1, but is 0"),
         (lambda: NeighborhoodAttention2D(10, 3, 3), "dim 10 is no multiple of num_heads 3"),
         (lambda: layer()(torch.zeros(2, 7, 24)), r"\(batch, height, width, 24\), but is \(2, 7"),
         (lambda: layer()(torch.zeros(2, 7, 7, 8)), r"\(batch, height, width, 24\), but is \(2, 7"),

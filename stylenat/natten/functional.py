@@ -1,17 +1,20 @@
 """NATTEN's operators of two dimensions, with the arguments of version 0.17.5.
 
 Beware of its two layouts: `na2d` has the heads next to last, `na2d_qk` and `na2d_av` before the
-height. A kernel size or a dilation is one number, or two equal ones.
+height. A kernel size or a dilation is one number, or two equal ones; no dilation (None) is 1.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from stylenat.models.attention import check_arguments, neighborhood_attention
+from stylenat.models.attention import check_arguments, check_geometry, neighborhood_attention
 from stylenat.natten.products import bias_of_places, dot_products, weighted_sums
 from stylenat.precision import without_autocast
 
-Pair = int | tuple[int, int]
+Pair = int | Sequence[int]
+Causal = bool | Sequence[bool] | None  # to be refused unless it says no
 
 
 def na2d(
@@ -19,8 +22,8 @@ def na2d(
     key: Tensor,
     value: Tensor,
     kernel_size: Pair,
-    dilation: Pair = 1,
-    is_causal: bool | tuple[bool, bool] = False,
+    dilation: Pair | None = 1,
+    is_causal: Causal = False,
     rpb: Tensor | None = None,
     scale: float | None = None,
 ) -> Tensor:
@@ -51,9 +54,9 @@ def na2d_qk(
     query: Tensor,
     key: Tensor,
     kernel_size: Pair,
-    dilation: Pair = 1,
+    dilation: Pair | None = 1,
     additional_keys: Tensor | None = None,
-    is_causal: bool | tuple[bool, bool] = False,
+    is_causal: Causal = False,
     rpb: Tensor | None = None,
 ) -> Tensor:
     """The logits of neighbourhood attention, query·key + rpb, without any scale.
@@ -84,9 +87,9 @@ def na2d_av(
     attn: Tensor,
     value: Tensor,
     kernel_size: Pair,
-    dilation: Pair = 1,
+    dilation: Pair | None = 1,
     additional_values: Tensor | None = None,
-    is_causal: bool | tuple[bool, bool] = False,
+    is_causal: Causal = False,
 ) -> Tensor:
     """The sums of the values that `attn` weighs: what `na2d_qk` returns, after its softmax.
 
@@ -133,20 +136,23 @@ def natten2dav(attn: Tensor, value: Tensor, kernel_size: int, dilation: int) -> 
 
 def geometry(
     kernel_size: Pair,
-    dilation: Pair,
-    is_causal: bool | tuple[bool, bool] = False,
+    dilation: Pair | None,
+    is_causal: Causal = False,
     additional: Tensor | None = None,
 ) -> tuple[int, int]:
     """Kernel size and dilation as a number each.
 
     Raises:
-        ValueError: what NATTEN has and this has not.
+        ValueError: they are impossible, or something is asked for that NATTEN has and this has not.
     """
-    if is_causal not in (False, (False, False)):
+    if any(is_causal) if isinstance(is_causal, Sequence) else is_causal:
         raise ValueError("stylenat.natten has no causal attention; leave is_causal at False")
     if additional is not None:
         raise ValueError("stylenat.natten has no additional keys and values; leave them at None")
-    return _same("kernel_size", kernel_size), _same("dilation", dilation)
+    dilation = 1 if dilation is None else dilation
+    numbers = _same("kernel_size", kernel_size), _same("dilation", dilation)
+    check_geometry(*numbers)
+    return numbers
 
 
 def _same(name: str, value: Pair) -> int:

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from stylenat.natten.functional import Pair, geometry, na2d, na2d_av, na2d_qk
+from stylenat.natten.functional import Causal, Pair, geometry, na2d, na2d_av, na2d_qk
 
 
 class NeighborhoodAttention2D(nn.Module):
@@ -32,8 +32,8 @@ class NeighborhoodAttention2D(nn.Module):
         dim: int,
         num_heads: int,
         kernel_size: Pair,
-        dilation: Pair = 1,
-        is_causal: bool | tuple[bool, bool] = False,
+        dilation: Pair | None = 1,
+        is_causal: Causal = False,
         rel_pos_bias: bool = False,
         qkv_bias: bool = True,
         qk_scale: float | None = None,

@@ -194,6 +194,14 @@ def _backend(name: str | None, q: Tensor, biased: bool) -> ModuleType:
     return module
 
 
+def check_geometry(kernel_size: int, dilation: int) -> None:
+    """Refuse, by a ValueError, what no map can be attended to with."""
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise ValueError(f"kernel size must be odd and positive, but is {kernel_size}")
+    if dilation < 1:
+        raise ValueError(f"dilation must be at least 1, but is {dilation}")
+
+
 def check_arguments(
     q: Tensor, k: Tensor, v: Tensor, rpb: Tensor | None, kernel_size: int, dilation: int
 ) -> None:
@@ -203,10 +211,7 @@ def check_arguments(
             "q, k and v must share one shape (batch, heads, height, width, head_dim), "
             f"but are {tuple(q.shape)}, {tuple(k.shape)} and {tuple(v.shape)}"
         )
-    if kernel_size < 1 or kernel_size % 2 == 0:
-        raise ValueError(f"kernel size must be odd and positive, but is {kernel_size}")
-    if dilation < 1:
-        raise ValueError(f"dilation must be at least 1, but is {dilation}")
+    check_geometry(kernel_size, dilation)
     for side, length in (("height", q.shape[2]), ("width", q.shape[3])):
         if kernel_size * dilation > length:
             raise ValueError(
