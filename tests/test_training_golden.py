@@ -136,9 +136,14 @@ def golden_trainer(device: str) -> Trainer:
     )
 
 
-def train(trainer: Trainer, backend: str, until: int | None = None) -> Trainer:
-    """The golden iterations, with attention by ``backend``; their losses must be as recorded."""
-    rel = 1e-4 * slack(backend)
+def train(
+    trainer: Trainer, backend: str, until: int | None = None, factor: float | None = None
+) -> Trainer:
+    """The golden iterations, with attention by ``backend``; their losses must be as recorded.
+
+    ``factor`` on tolerances is :func:`slack` where None.
+    """
+    rel = 1e-4 * (slack(backend) if factor is None else factor)
     device = next(trainer.generator.parameters()).device
     for t, golden in list(enumerate(RECORD["train"]))[trainer.step : until]:
         inputs = (
