@@ -51,6 +51,7 @@ class Trainer:
         self.generator = generator.train()
         self.discriminator = discriminator.train()
         self.generator_ema = copy.deepcopy(generator).eval().requires_grad_(False)
+        self.generator.recompute_blocks(config.checkpoint_activations)
         # What is trained of each network; the rest of the discriminator is frozen (FreezeD).
         self.discriminator.requires_grad_(False)
         self.trained = {
