@@ -32,10 +32,12 @@ def run(check: Check) -> None:
         event
         for event in profiler.events()
         if event.device_type == (DeviceType.CUDA if check.gpu else DeviceType.CPU)
+        # Spans of what the program names would count kernels twice.
+        and not getattr(event, "is_user_annotation", False)
     ]
     totals: dict[str, list[float]] = {}
     for event in kernels:
-        time_us = event.self_device_time_total if check.gpu else event.self_cpu_time_total
+        time_us = event.time_range.elapsed_us() if check.gpu else event.self_cpu_time_total
         totals.setdefault(event.name, []).append(time_us)
     busy = sum(map(sum, totals.values())) / 1e6
     ranked = sorted(totals.items(), key=lambda item: -sum(item[1]))
