@@ -23,15 +23,15 @@ class Part:
 
 
 PLAN = (
-    Part("preflight", "The machine", 20),
+    Part("preflight", "The machine", 15),
     Part("kernels", "Attention kernels against float64", 60),
-    Part("golden", "Golden training", 40),
-    Part("images", "Images against the CPU's", 25),
-    Part("resume", "Stop and resume", 40),
-    Part("ranks", "Two ranks", 60),
+    Part("golden", "Golden training", 30),
+    Part("images", "Images against the CPU's", 20),
+    Part("resume", "Stop and resume", 60),
+    Part("ranks", "Two ranks", 100),
     Part("iterations", "Training iterations", 60),
     Part("profile", "One iteration, profiled", 20),
     Part("attention", "Attention beside other formulations", 40),
-    Part("sampling", "Sampling", 60),
+    Part("sampling", "Sampling", 50),
     Part("faces", "Training for the time that is left", None),
 )

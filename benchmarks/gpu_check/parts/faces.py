@@ -32,7 +32,7 @@ LINES = 20  # of the loss curve, in the table
 
 
 def run(check: Check) -> None:
-    name, batch, count = ("faces32", 4, 64) if check.dry else ("faces256", 8, 2000)
+    name, batch, count = ("faces32", 4, 64) if check.dry else ("faces256", 8, 1000)
     config = experiment(name, batch)
     folder = check.folder
     try:
