@@ -3,6 +3,7 @@
 # make demo-seeds   the demo's numbers with two other seeds
 # make docs   the numbers and pictures of README and docs/, from the results of the three above
 # make test   set everything up, run the tests
+# make gpu-check   what an NVIDIA GPU makes of all this, in 8 minutes; DRY=1 tries the check itself, on a CPU too
 # make lint   check style and formatting
 # make test-slurm   the chain on a Slurm cluster of two virtual nodes; needs root on Debian or Ubuntu
 # make help   list these
@@ -20,7 +21,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 DEMO := faces32
 SNAKEMAKE := snakemake --cores all --quiet host reason rules
 
-.PHONY: demo demo-hour demo-seeds docs test lint test-slurm setup help
+.PHONY: demo demo-hour demo-seeds docs test gpu-check lint test-slurm setup help
 
 demo: setup
 	@$(SNAKEMAKE)
@@ -39,6 +40,9 @@ docs: setup
 
 test: setup
 	@python -m pytest
+
+gpu-check: setup
+	@python -m benchmarks.gpu_check $(if $(DRY),--dry)
 
 lint: setup
 	@ruff check .

@@ -205,6 +205,8 @@ class TrainingConfig:
     ada_images: Count = 500_000  # reals in which p can rise from 0 to 1
     freeze_discriminator: Step = 0  # levels, the finest first, that are not trained
     start_from: StartConfig | None = None
+    # G's blocks are computed again in the backward pass, not kept: slower, and less memory.
+    checkpoint_activations: Boolean = False
 
     def __post_init__(self) -> None:
         start, end = self.lr_decay_start, self.lr_decay_end

@@ -8,7 +8,11 @@ STD = (0.229, 0.224, 0.225)
 
 
 def _channels(values: tuple[float, ...], like: torch.Tensor) -> torch.Tensor:
-    return torch.tensor(values, dtype=like.dtype, device=like.device).view(1, 3, 1, 1)
+    if like.device.type == "cpu":
+        return torch.tensor(values, dtype=like.dtype).view(1, 3, 1, 1)
+    # Made there: a copy of memory that is not pinned waits for all that the device has to do.
+    scalars = [torch.full((1, 1, 1), v, dtype=like.dtype, device=like.device) for v in values]
+    return torch.stack(scalars, 1)
 
 
 def to_uint8(x: torch.Tensor) -> torch.Tensor:

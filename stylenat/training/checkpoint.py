@@ -131,7 +131,7 @@ def restore(trainer: Trainer, state: State) -> None:
     for name in OPTIMIZERS:
         restore_optimizer(trainer, name, state.tensors)
     if trainer.ada:
-        trainer.ada.state.copy_(state.tensors[ADA])
+        trainer.ada.restore(state.tensors[ADA])
     trainer.step = state.step
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -18,6 +19,15 @@ TIMEOUT = timedelta(seconds=50)
 # Until the first iteration is done, in which kernels are compiled, on one rank sooner than on another.
 FIRST_TIMEOUT = timedelta(minutes=10)
 POLL_SECONDS = 0.1
+
+_DTYPES = {np.dtype(name): getattr(torch, name) for name in ("bool", "int64", "float32", "float64")}
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Move host data to a device, without waiting for the copy where that is possible."""
+    if device.type != "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 @dataclass(frozen=True)
@@ -40,9 +50,19 @@ class World:
 
     def to_device(self, tensor: Tensor) -> Tensor:
         """Move host data to our device, without waiting for the copy where that is possible."""
-        if self.device.type == "cuda":
-            return tensor.pin_memory().to(self.device, non_blocking=True)
-        return tensor.to(self.device)
+        return to_device(tensor, self.device)
+
+    def all_to_device(self, arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
+        """Move arrays of any dtypes to our device in one copy; they share its memory."""
+        # The widest numbers first, so that each begins at a multiple of its own width.
+        names = sorted(arrays, key=lambda name: -arrays[name].itemsize)
+        parts = [np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8) for name in names]
+        bytes = self.to_device(torch.from_numpy(np.concatenate(parts)))
+        pieces = bytes.split([len(part) for part in parts])
+        return {
+            name: piece.view(_DTYPES[arrays[name].dtype]).view(arrays[name].shape)
+            for name, piece in zip(names, pieces, strict=True)
+        }
 
     def highest(self, value: int) -> int:
         """The largest of the ranks' numbers: how they agree on what to do at an iteration."""

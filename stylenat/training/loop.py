@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -27,6 +28,9 @@ log = logging.getLogger(__name__)
 
 SAVE, STOP = 1, 2  # what a rank asks of all, the highest wins
 MOST_SKIPPED = 20  # iterations in a row without a finite gradient
+# Iterations after which a GPU is waited for: to read whether their gradients were finite, and for the
+# ranks to agree on saving and stopping, which so happen up to so many iterations later.
+READ_EVERY = 8
 
 
 class Interrupted(Exception):
@@ -59,6 +63,8 @@ class TrainingLoop:
         self.pace = Pace(until, run_iterations)
         self.skipped: list[str] = []  # what was not finite in the latest iterations, all skipped
         self.saved_step = -1
+        self.read_every = READ_EVERY if self.world.device.type != "cpu" else 1
+        self.unread: list[Record] = []  # of the latest iterations
 
     def resume(self) -> None:
         """Restore the furthest state of this segment, or the one the last segment ended with."""
@@ -88,7 +94,7 @@ class TrainingLoop:
             while self.trainer.step < self.until:
                 self.states.raise_failure()
                 saving = time.monotonic() - last_save > self.save_seconds
-                request = self.world.highest(STOP if self.interruption.reason else SAVE * saving)
+                request = self._agree(STOP if self.interruption.reason else SAVE * saving)
                 if request == STOP:
                     self._stop()
                 if request == SAVE:
@@ -100,7 +106,9 @@ class TrainingLoop:
                     self.world.limit_waiting(TIMEOUT)
                 bar.update()
                 recorder.add(record, bar)
-                self._watch(record)
+                self.unread.append(record)
+                if len(self.unread) >= self.read_every:
+                    self._watch()
                 if estimate := self.pace.estimate(self.trainer.step):
                     log.info("%s", estimate)
         finally:
@@ -124,20 +132,36 @@ class TrainingLoop:
             ),
         )
 
-    def _watch(self, record: Record) -> None:
+    def _agree(self, request: int) -> int:
+        """The most that any rank asks for; several ranks are asked every :attr:`read_every`
+        iterations, since all have to wait for the answer."""
+        if self.world.size > 1 and self.trainer.step % self.read_every:
+            return 0
+        return self.world.highest(request)
+
+    def _watch(self) -> None:
         """Stop after too many iterations in a row in which an optimiser step was skipped."""
-        if not record["skipped"]:
-            self.skipped.clear()
-            return
+        records, self.unread = self.unread, []
+        skipped = [record["skipped"] for record in records]
+        if skipped and isinstance(skipped[0], Tensor):
+            skipped = torch.stack(skipped).tolist()  # waits for the device, once
+        first = self.trainer.step - len(records)
+        for step, (record, count) in enumerate(zip(records, skipped, strict=True), first):
+            if count:
+                self._count_skipped(step, record)
+            else:
+                self.skipped.clear()
+
+    def _count_skipped(self, step: int, record: Record) -> None:
+        """Note what was not finite in an iteration; a UserError if it was so in too many."""
         values = {key: float(value) for key, value in record.items()}
         faults = [f"{key} {value}" for key, value in values.items() if not math.isfinite(value)]
         self.skipped.append(", ".join(faults))
         if len(self.skipped) == MOST_SKIPPED:
             self._wait_for_writer()
-            last = self.trainer.step - 1
-            first = last - MOST_SKIPPED + 1
+            first = step - MOST_SKIPPED + 1
             raise UserError(
-                f"no finite gradient in any of the iterations {first} to {last} (at {first}: "
+                f"no finite gradient in any of the iterations {first} to {step} (at {first}: "
                 f"{self.skipped[0]}). The last good state, of step {self.saved_step}, is kept, and "
                 "the same command goes on from there; if it ends here again, lower "
                 "training.generator_lr and training.discriminator_lr or raise training.r1_gamma, "
@@ -146,6 +170,7 @@ class TrainingLoop:
 
     def _save(self) -> None:
         """Begin to save the state, unless the newest file has it or it may be beyond repair."""
+        self._watch()
         if self.trainer.step == self.saved_step and self.states.newest.exists():
             return
         if self.skipped and self.trainer.step < self.until:

@@ -67,11 +67,11 @@ class Recorder:
         batch, step = self.trainer.config.batch_size, self.trainer.step
         line: dict[str, Any] = {"step": step, "images_seen": step * batch}
         for key, values in self.values.items():
-            numbers = torch.tensor([float(value) for value in values])
+            numbers = _numbers(values)
             finite = numbers[numbers.isfinite()]  # the others are counted as skipped
             if len(finite):
                 line[key] = finite.mean().item()
-        line["skipped"] = sum(self.values["skipped"])
+        line["skipped"] = int(_numbers(self.values["skipped"]).sum())
         line["images_per_second"] = self.iterations * batch / seconds
         line["memory_mb"] = _memory_mb(self.trainer.world.device)
         self.values.clear()
@@ -97,6 +97,13 @@ class Recorder:
         self.flush()
         if self.file:
             self.file.close()
+
+
+def _numbers(values: list[Any]) -> torch.Tensor:
+    """Scalars of several iterations, float32 on the CPU; a GPU is waited for once."""
+    if isinstance(values[0], torch.Tensor):
+        return torch.stack(values).to("cpu", torch.float32)
+    return torch.tensor([float(value) for value in values])
 
 
 def _summary(line: dict[str, float]) -> str:

@@ -79,7 +79,7 @@ def _continue(trainer: Trainer, source: Source, config: StartConfig) -> None:
             )
     if trainer.ada:
         if ADA in source.tensors:
-            trainer.ada.state.copy_(source.tensors[ADA])
+            trainer.ada.restore(source.tensors[ADA])
         else:
             log.warning("%s has no probability for ADA: it starts at 0", source.path)
     trainer.step = config.step

@@ -51,6 +51,7 @@ class Trainer:
         self.generator = generator.train()
         self.discriminator = discriminator.train()
         self.generator_ema = copy.deepcopy(generator).eval().requires_grad_(False)
+        self.generator.recompute_blocks(config.checkpoint_activations)
         # What is trained of each network; the rest of the discriminator is frozen (FreezeD).
         self.discriminator.requires_grad_(False)
         self.trained = {
@@ -58,7 +59,11 @@ class Trainer:
             self.discriminator: discriminator.trainable(config.freeze_discriminator),
         }
         self.step = 0
-        self.skipped = 0  # optimiser steps dropped in the iteration under way
+        # Optimiser steps dropped in the iteration under way. A GPU decides by itself whether to drop
+        # one, so that the host, which would have to wait for it, goes on launching; then it is a
+        # tensor there.
+        self.skipped: int | Tensor = 0
+        self.device_decides = self.world.device.type != "cpu"
         correction = schedule.lazy_correction(config)
         self.generator_lr = config.generator_lr
         self.discriminator_lr = config.discriminator_lr * correction
@@ -81,7 +86,7 @@ class Trainer:
 
         ``augment`` is bCR's T, or, with ADA and DiffAugment, what is done to all that the
         discriminator is shown. Returns scalars of this iteration, means over all ranks: losses,
-        logits, gradient norms, rates.
+        logits, gradient norms, rates. On a GPU nothing of it is read, so it may still be computed.
         """
         with products(self.precision, self.world.device):
             return self._iteration(reals, z_d, z_g, augment)
@@ -221,9 +226,14 @@ class Trainer:
         self.world.all_reduce_mean_([*gradients, *record.values()])
         norm = nn.utils.get_total_norm(gradients)
         optimizer = self.optimizers[network]
-        if torch.isfinite(torch.stack([norm, *record.values()])).all():
+        finite = torch.isfinite(torch.stack([norm, *record.values()])).all()
+        if self.device_decides or finite:
             if clip is not None:
                 nn.utils.clip_grads_with_norm_(parameters, clip, norm)
+            if self.device_decides:
+                # What a gradient scaler would set: where it is 1, the fused step changes nothing.
+                optimizer.found_inf = finite.logical_not().float()
+                self.skipped = self.skipped + optimizer.found_inf
             optimizer.step()
         else:
             self.skipped += 1

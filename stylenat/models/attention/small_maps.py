@@ -121,7 +121,8 @@ class _SmallMaps(torch.autograd.Function):
     def backward(ctx, grad):
         shape, cuts, scale = ctx.arguments
         _, batch, _, height, width, channels = shape
-        rpbs, saved = ctx.saved_tensors[: len(cuts)], iter(ctx.saved_tensors[len(cuts) :])
+        tensors = ctx.saved_tensors  # once: when they are computed again, they can be had once
+        rpbs, saved = tensors[: len(cuts)], iter(tensors[len(cuts) :])
         grad_by_pixel = grad.permute(0, 2, 3, 1, 4)
         dqkv = grad.new_empty(batch, height, width, 3, shape[2], channels)
         drpbs = []

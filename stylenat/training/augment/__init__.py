@@ -6,7 +6,6 @@ ADA are applied to everything that the discriminator is shown, so G's gradient g
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from stylenat.training.augment import ada, bcr, diffaugment
@@ -33,8 +32,8 @@ def augmentation(
         if kind == "ada":
             return ada.apply(images, ada.draw(rng, batch, side, p)[world.share][part])
         draws = bcr.draw(rng, batch, side)
-        share = {key: torch.from_numpy(value[world.share][part]) for key, value in draws.items()}
+        share = {key: value[world.share][part] for key, value in draws.items()}
         apply = diffaugment.apply if kind == "diffaugment" else bcr.apply
-        return apply(images, bcr.Draws(**share))
+        return apply(images, bcr.Draws(**world.all_to_device(share)))
 
     return augment

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from stylenat.images import MEAN, STD
+from stylenat.training.distributed import to_device
 
 INTERVAL = 4  # iterations between two changes of p
 
@@ -109,18 +110,27 @@ class AdaptiveProbability:
     """p, and what decides on it: the mean sign of the discriminator's logits on reals (r_t).
 
     Above ``target`` p rises, below it falls, at a speed at which ``images`` reals take it from 0 to 1.
-    ``state`` is [p, sum of the signs since it changed], float64.
+    ``state`` is [p, sum of the signs since it changed], float64; the host reads p when it may have
+    changed, because that waits for the device.
     """
 
     def __init__(self, target: float, images: int, batch: int, device: torch.device) -> None:
         self.target = target
         self.change = batch * INTERVAL / images
         self.state = torch.zeros(2, dtype=torch.float64, device=device)
+        self._p: float | None = None
 
     @property
     def p(self) -> float:
         """The probability of each operation."""
-        return float(self.state[0])
+        if self._p is None:
+            self._p = float(self.state[0])
+        return self._p
+
+    def restore(self, state: Tensor) -> None:
+        """Go on from a saved :attr:`state`."""
+        self.state.copy_(state)
+        self._p = None
 
     def update(self, sign: Tensor, step: int) -> None:
         """Take the mean sign of iteration ``step``; a sign that is not finite counts as 0."""
@@ -129,6 +139,7 @@ class AdaptiveProbability:
             excess = torch.sign(self.state[1] / INTERVAL - self.target)
             self.state[0] = (self.state[0] + self.change * excess).clamp(0, 1)
             self.state[1] = 0
+            self._p = None
 
 
 # ------------------------------------------------------------------------------------- maps
@@ -171,7 +182,7 @@ def _where_changed(
     (which,) = np.nonzero((maps != np.eye(*maps.shape[1:])).any((1, 2)))
     if not len(which):
         return images
-    index = torch.from_numpy(which).to(images.device)
+    index = _moved(which, images)
     return images.index_copy(0, index, change(images[index], maps[which]))
 
 
@@ -199,9 +210,7 @@ def _blit(images: Tensor, maps: np.ndarray) -> Tensor:
 def _warp(images: Tensor, maps: np.ndarray) -> Tensor:
     """Resample at twice the resolution, where bilinear interpolation does little harm."""
     side = images.shape[-1]
-    up, down = (
-        torch.from_numpy(matrix).to(images.device, images.dtype) for matrix in _resamplers(side)
-    )
+    up, down = (_moved(matrix, images, images.dtype) for matrix in _resamplers(side))
     # The fine sample j lies at (j + 1/2) / 2 in pixels; `down` needs these; `up` gives one more
     # on either side.
     fine = np.arange(-_REACH, 2 * side - 2 + _REACH)
@@ -210,7 +219,7 @@ def _warp(images: Tensor, maps: np.ndarray) -> Tensor:
     there = (source >= first) & (source < fine[-1] + 1)
     source = np.where(there, source, _mirrored(source, -0.5, 2 * side - 2.5)) - first
     corner = np.floor(source).astype(np.int64)
-    weight = torch.from_numpy(source - corner).to(images.device, images.dtype)
+    weight = _moved(source - corner, images, images.dtype)
     (x, y), (right, below) = np.moveaxis(corner, 1, 0), weight.unsqueeze(2).unbind(1)
     magnified = up @ images @ up.T
     width = magnified.shape[-1]
@@ -228,17 +237,20 @@ def _tint(images: Tensor, maps: np.ndarray) -> Tensor:
     scale, offset = 2 * np.array(STD), 2 * np.array(MEAN) - 1
     linear = maps[:, :, :3] * scale / scale[:, None]
     constant = (maps[:, :, :3] @ offset + maps[:, :, 3] - offset) / scale
-    linear, constant = (
-        torch.from_numpy(values).to(images.device, images.dtype) for values in (linear, constant)
-    )
+    linear, constant = (_moved(values, images, images.dtype) for values in (linear, constant))
     return (linear @ images.flatten(2) + constant.unsqueeze(2)).view_as(images)
 
 
 def _gathered(images: Tensor, index: np.ndarray) -> Tensor:
     """Pixels of (B, C, H, W) by their number in the image, (B, N, M) → (B, C, N, M)."""
-    numbers = torch.from_numpy(index).to(images.device).flatten(1).unsqueeze(1)
+    numbers = _moved(index, images).flatten(1).unsqueeze(1)
     pixels = images.flatten(2).gather(2, numbers.expand(-1, images.shape[1], -1))
     return pixels.unflatten(2, index.shape[1:])
+
+
+def _moved(array: np.ndarray, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """An array on the device of a tensor, without waiting for the copy."""
+    return to_device(torch.from_numpy(array).to(dtype), like.device)
 
 
 @cache

@@ -1,0 +1,1 @@
+"""The parts of the check: modules with a ``run(check)``."""
