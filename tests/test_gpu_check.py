@@ -87,8 +87,11 @@ def test_parts_have_modules_and_fit_into_the_time():
 @pytest.mark.parametrize(
     "names",
     [
-        ("preflight", "kernels", "images", "profile", "iterations", "attention", "sampling"),
-        pytest.param(("golden", "resume", "ranks", "faces"), marks=pytest.mark.slow),
+        ("preflight", "kernels", "images", "profile", "sampling"),
+        pytest.param(
+            ("golden", "resume", "ranks", "iterations", "attention", "faces"),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["seconds", "minutes"],
 )

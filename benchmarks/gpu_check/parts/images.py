@@ -7,6 +7,7 @@ import torch
 
 from benchmarks.gpu_check.check import Check
 from benchmarks.harness import ffhq
+from benchmarks.iteration import experiment
 from stylenat.models import Generator
 from stylenat.models.attention import use_backend
 from stylenat.models.latents import generate
@@ -14,7 +15,7 @@ from tests.weights import fill
 
 
 def run(check: Check) -> None:
-    config = ffhq(32 if check.dry else 256)
+    config = experiment("faces32", 4).model if check.dry else ffhq(256)
     generator = Generator(config)
     generator.load_state_dict(fill(generator.state_dict()))
     generator = generator.eval().requires_grad_(False)

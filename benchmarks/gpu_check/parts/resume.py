@@ -18,7 +18,8 @@ def run(check: Check) -> None:
     words = arguments(cut, until, check.device, "--save-every", "0")
     saved = cut.file(f"{until}.state.rolling")
     with training(folder, "first", *words) as first:
-        begun = first.until(saved.exists, check.left())
+        # Once a second state is there, it is in the middle.
+        begun = first.until(saved.with_suffix(".previous").exists, check.left())
         first.process.send_signal(signal.SIGTERM)
         status = first.wait(30)
     if not begun or status != EXIT_CODE:

@@ -19,7 +19,8 @@ PREDICTED = {"float32": 165, "tf32": 339, "bf16": 361}
 
 
 def run(check: Check) -> None:
-    generator = build(ffhq(16 if check.dry else 256), check.device)
+    config = experiment("faces32", 4).model if check.dry else ffhq(256)
+    generator = build(config, check.device)
     largest = 2 if check.dry else 64
     sizes = (largest,) if check.dry else (largest, 1, 8)
     eager = [(p, size, "eager") for size in sizes for p in PREDICTED]

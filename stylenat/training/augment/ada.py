@@ -250,7 +250,8 @@ def _gathered(images: Tensor, index: np.ndarray) -> Tensor:
 
 def _moved(array: np.ndarray, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """An array on the device of a tensor, without waiting for the copy."""
-    return to_device(torch.from_numpy(array).to(dtype), like.device)
+    tensor = torch.from_numpy(array)
+    return to_device(tensor if dtype is None else tensor.to(dtype), like.device)
 
 
 @cache
