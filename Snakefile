@@ -16,6 +16,9 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/targets.smk"
+include: "workflow/rules/inputs.smk"
+include: "workflow/rules/params.smk"
 include: "workflow/rules/devices.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"

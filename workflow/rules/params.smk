@@ -1,0 +1,69 @@
+# From the wildcards of a rule to what its command is told.
+
+
+def experiment_values(wildcards):
+    return json.dumps(EXPERIMENTS[wildcards.experiment].config.to_dict())
+
+
+def dataset_sources(wildcards):
+    return json.dumps(DATASETS[wildcards.dataset]["sources"])
+
+
+def split_of(wildcards):
+    """The share of a data set's images that is held out, and which part of it this is."""
+    name = wildcards.dataset
+    share = DATASETS[name].get("test")
+    if not isinstance(share, float):
+        return ""
+    return f"--test-share {share}{' --held-out' if name.endswith('.test') else ''}"
+
+
+def dataset_value(key, default=None):
+    return lambda wildcards: DATASETS[wildcards.dataset].get(key, default)
+
+
+def weights_source(wildcards):
+    """Where a weights file comes from: of a feature network, or of an experiment's checkpoint."""
+    name = wildcards.weights
+    return json.dumps(config["weights"].get(name) or download_of(EXPERIMENTS[name]))
+
+
+def checkpoint_step(wildcards):
+    return EXPERIMENTS[wildcards.experiment].checkpoint["step"]
+
+
+def protocol_metric(wildcards):
+    return config["protocols"][wildcards.protocol]["metric"]
+
+
+def features_option(wildcards):
+    return "--features" if wildcards.kind == "features" else ""
+
+
+def protocol_samples(wildcards):
+    return config["protocols"][wildcards.protocol]["samples"]
+
+
+def held_out_option(wildcards, input):
+    return f"--held-out {input.held_out}" if input.held_out else ""
+
+
+def grid_seeds(wildcards):
+    return f"0-{EXPERIMENTS[wildcards.experiment].grid - 1}"
+
+
+def curated_seeds(wildcards):
+    return ",".join(map(str, EXPERIMENTS[wildcards.experiment].curated))
+
+
+def published_content(wildcards):
+    return sha256(PUBLISHED)
+
+
+def throughput_batch_sizes(wildcards):
+    return EXPERIMENTS[wildcards.experiment].throughput_batch_sizes
+
+
+def snapshot_label(wildcards):
+    """Padded with spaces as wide as digits, because the report sorts labels as text."""
+    return {"iteration": f"{int(wildcards.step):,}".rjust(9, "\N{FIGURE SPACE}")}
