@@ -15,7 +15,7 @@ from stylenat.metrics import METRICS
 from stylenat.metrics.comparison import compare
 from stylenat.metrics.fid import frechet_distance
 from stylenat.metrics.moments import Moments, Statistics
-from stylenat.steps import evaluate
+from stylenat.steps import evaluate, moments
 from tests.colours import compute, expected_features, install, random_images, store
 
 
@@ -135,6 +135,19 @@ def test_two_sets_against_each_other(workplace, caplog):
     assert row["a"] < 1e-6 < row["b"] == row["difference"] + row["a"]
     assert row["low"] > 0 and row["p"] < 1e-3
     assert "told apart (lower is better)" in caplog.text
+
+
+def test_mean_and_covariance_of_another_program(workplace, caplog):
+    (expected,) = run(workplace, "real", "fake")["rows"]
+    store(workplace / "real.lmdb", random_images(0, 60))
+    compute(workplace, workplace / "real.lmdb", output="ours.npz")
+    moments.run(Namespace(statistics=workplace / "ours.npz", output=workplace / "theirs.npz"))
+    (row,) = run(workplace, "theirs.npz", "fake")["rows"]
+    assert row["value"] == pytest.approx(expected["value"], rel=1e-6)
+    assert row["uncertainty"] is None
+    assert "nor how many there were" in caplog.text
+    with pytest.raises(UserError, match="theirs hold no features"):
+        run(workplace, "theirs.npz", "fake", metrics=["kid"])
 
 
 def test_what_is_missing_is_one_sentence(workplace):

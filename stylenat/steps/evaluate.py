@@ -1,6 +1,7 @@
 """Evaluate anybody's images against reals, or two sets of images against each other.
 
-Each of them is a folder or zip of images, a packed data set, or a file of statistics with features.
+Each of them is a folder or zip of images, a packed data set, or a file of statistics with features. The
+reals may also be mean and covariance that another program wrote, for a Fréchet distance.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from stylenat.metrics.collect import collect
 from stylenat.metrics.comparison import compare
 from stylenat.metrics.extractors import NETWORKS
 from stylenat.metrics.extractors.features import Extractor, extractor
+from stylenat.metrics.foreign import is_foreign, read_gaussian
 from stylenat.metrics.moments import COMPARABLE, Statistics, require_same
 
 TOLD_APART = 0.05  # the p-value below which two sets are
@@ -69,6 +71,16 @@ def _statistics(
     path: Path, network: Extractor | None, args: argparse.Namespace, temporary: Path
 ) -> Statistics:
     """What ``path`` holds, packed for a moment if it is a folder or a zip of images."""
+    if path.suffix == ".pkl" or (path.suffix == ".npz" and is_foreign(path)):
+        gaussian = read_gaussian(path)
+        command.log.warning(
+            "%s is of another program: it is taken for features of %s, and does not say how images "
+            "were resized, nor with which weights%s",
+            path,
+            args.extractor,
+            "" if gaussian.count else ", nor how many there were",
+        )
+        return gaussian.statistics(path, args.extractor)
     if path.suffix == ".npz":
         return Statistics.load(path)
     if network is None:
