@@ -57,7 +57,7 @@ def run(check: Check) -> None:
 
 def _largest(check: Check, name: str) -> None:
     """Double the batch for as long as an iteration with R1 fits."""
-    fits, end = 0, "time was up"
+    fits, end = 0, "no larger one was tried"
     batch = STDDEV_GROUP
     while check.left() > 0 and (check.gpu or batch <= 2 * STDDEV_GROUP):
         _forget(check)
@@ -69,7 +69,7 @@ def _largest(check: Check, name: str) -> None:
         fits, batch = batch, 2 * batch
     check.verdict(
         f"What is the largest batch of {name}, of 4, 8, 16 …?",
-        None if end == "time was up" and not fits else fits > 0,
+        None if end == "no larger one was tried" and not fits else fits > 0,
         f"{fits}; {end}.",
     )
 
