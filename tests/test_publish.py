@@ -83,7 +83,9 @@ def test_the_card_without_tables_says_that_nothing_was_measured(weights, tmp_pat
     assert "model-index" not in header and "metrics" not in header
     assert "Nothing: no table" in body and "FID (Inception's" in body
     assert "400 iterations, 6,400 images seen" in body and sha256(weights) in body
-    assert "the licence of the data is not stated" in body and "stylenat.generate(" in body
+    assert (
+        "the licence of the data is not stated" in body and 'generate("model.safetensors", ' in body
+    )
     assert "![Samples](samples.png)" in body and "2211.05770" in body
 
 
@@ -222,7 +224,8 @@ def test_an_upload_sends_what_was_written_and_nothing_else(weights, tmp_path, hu
         ("upload", "me/faces", str(tmp_path), CARD),
     ]
     assert "https://hub/me/faces/tree/main" in caplog.text
-    assert parts(tmp_path)[1].lstrip().startswith("# faces\n")
+    body = parts(tmp_path)[1]
+    assert body.lstrip().startswith("# faces\n") and 'generate("me/faces", ' in body
 
 
 def test_what_the_hub_refuses_is_one_sentence(weights, tmp_path, hub):  # noqa: F811
