@@ -15,6 +15,7 @@ from stylenat import fetch, hub
 from stylenat.errors import UserError
 from stylenat.io import read_json, sha256
 from stylenat.models import Generator, save_generator
+from stylenat.steps import sample
 from tests.test_sample import weights  # noqa: F401 (a fixture)
 from tests.tiny import experiment
 
@@ -195,6 +196,25 @@ def test_processes_side_by_side_download_once(host, cache):
     assert first == second != ""
     assert len(host.asked) == 2  # the name, and where that leads to
     assert len(json.loads((cache / "checksums.json").read_text())) == 1
+
+
+def test_steps_take_what_load_generator_takes(weights, host, tmp_path, monkeypatch, capsys):  # noqa: F811
+    publish = tmp_path / "me2"
+    publish.mkdir()
+    (publish / "model.safetensors").write_bytes(weights.read_bytes())
+    pictures = []
+    for number, source in enumerate((weights, publish, "me/faces")):
+        output = tmp_path / f"{number}"
+        arguments = ["--weights", source, "--seeds", "3", "--output", output, "--device", "cpu"]
+        monkeypatch.setattr(sys, "argv", ["sample", *map(str, arguments)])
+        sample.main()
+        pictures.append((output / "000003.png").read_bytes())
+    assert pictures[0] == pictures[1] == pictures[2]
+    monkeypatch.setattr(sys, "argv", ["sample", "--weights", str(tmp_path), "--seeds", "3"])
+    with pytest.raises(SystemExit):
+        sample.main()
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert f"error: argument --weights: {tmp_path} is a folder without model.safetensors" in last
 
 
 def test_where_the_hub_and_the_cache_are(monkeypatch):

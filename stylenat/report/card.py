@@ -254,14 +254,12 @@ def _not_measured(about: Published) -> str:
 
 
 def _sampling(about: Published) -> str:
-    side = about.model.image_size
+    side, source = about.model.image_size, about.repository or about.weights
     return (
         "```python\nimport stylenat\n\n"
-        f'images = stylenat.generate("{about.repository or about.weights}", seeds=range(16))  '
-        f"# uint8 (16, {side}, {side}, 3)\n```\n\n"
-        f"or, with the file `{about.weights}`, as one PNG for each seed: `stylenat sample --weights "
-        f"{about.weights} --seeds 0-15 --output samples`. A seed gives the same picture whatever else "
-        "is sampled with it."
+        f'images = stylenat.generate("{source}", seeds=range(16))  # uint8 (16, {side}, {side}, 3)\n'
+        f"```\n\nor, as one PNG for each seed, `stylenat sample --weights {source} --seeds 0-15 "
+        "--output samples`. A seed gives the same picture whatever else is sampled with it."
     )
 
 

@@ -170,7 +170,7 @@ def _hub() -> Any:
 def main() -> None:
     options = command.parser(__doc__)
     command.add_device(options)
-    options.add_argument("--weights", type=Path, required=True, help="generator (safetensors)")
+    command.add_weights(options)
     options.add_argument("--output", type=Path, required=True, help="the folder")
     options.add_argument(
         "--tables",
