@@ -14,6 +14,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from stylenat import runtime
 from stylenat.errors import UserError
+from stylenat.hub import local_weights
 
 log = logging.getLogger("stylenat")
 
@@ -33,6 +34,24 @@ def parser(description: str) -> argparse.ArgumentParser:
 def add_device(to: argparse.ArgumentParser) -> None:
     """The ``--device`` option of steps that run a network."""
     to.add_argument("--device", default="auto", help="auto, cpu or cuda")
+
+
+def add_weights(to: argparse.ArgumentParser) -> None:
+    """The ``--weights`` option of steps that read a generator: whatever
+    :func:`stylenat.load_generator` takes, as the path of a file that is here."""
+    to.add_argument(
+        "--weights",
+        type=_weights,
+        required=True,
+        help="generator: safetensors file, folder of `stylenat publish`, address, or user/name of the hub",
+    )
+
+
+def _weights(source: str) -> Path:
+    try:
+        return local_weights(source)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def main(

@@ -25,6 +25,12 @@ def to_uint8(x: torch.Tensor) -> torch.Tensor:
     return y.mul_(255).add_(0.5).floor_().to(torch.uint8)
 
 
+def to_pixels(x: torch.Tensor) -> torch.Tensor:
+    """ImageNet-normalised (B, 3, H, W) → the same colours with white at 255, neither clipped nor
+    rounded: what gradients need."""
+    return 255 * (x * _channels(STD, x) + _channels(MEAN, x))
+
+
 def from_uint8(pixels: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """uint8 (B, 3, H, W) → ImageNet-normalised (B, 3, H, W): what D is shown."""
     x = pixels.to(dtype) / 255

@@ -21,8 +21,8 @@ def generate(
 ) -> np.ndarray:
     """The image of each seed, uint8 (n, S, S, 3): the pixels that ``stylenat sample`` writes.
 
-    ``weights`` is a safetensors file of ours; ``truncation`` moves w towards its mean by this
-    factor (StyleGAN's ψ). Raises :class:`stylenat.errors.UserError` for a file that is missing,
+    ``weights`` is whatever :func:`stylenat.load_generator` takes; ``truncation`` moves w towards its
+    mean by this factor (StyleGAN's ψ). Raises :class:`stylenat.errors.UserError` for a file that is missing,
     truncated or something else.
     """
     return np.stack(list(images_of(load_generator(weights, device), list(seeds), truncation)))

@@ -19,6 +19,7 @@ LAYERS = (
             "experiments",
             "fetch",
             "pins",
+            "hub",
         ),
         "neighbourhood",
         "fields",

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from stylenat.config import ModelConfig
 from stylenat.errors import UserError
+from stylenat.hub import local_weights
 from stylenat.io import atomic, described
 from stylenat.models.generator import Generator
 
@@ -57,8 +58,14 @@ def read_header(path: str | Path) -> tuple[ModelConfig, dict[str, Any]]:
         ) from error
 
 
-def load_generator(path: str | Path, device: str | torch.device = "cpu") -> Generator:
-    """The generator from one of our safetensors files, in evaluation mode, gradients off."""
+def load_generator(source: str | Path, device: str | torch.device = "cpu") -> Generator:
+    """The generator from one of our safetensors files, in evaluation mode, gradients off.
+
+    ``source`` is the file; or a folder that ``stylenat publish`` wrote; or, as a string, the http(s)
+    address of such a file, or ``"user/name"`` of a public repository of the Hugging Face hub. What is
+    downloaded is kept and checked (:func:`stylenat.hub.local_weights`). Raises :class:`UserError`.
+    """
+    path = local_weights(source)
     config, _ = read_header(path)
     generator = Generator(config)
     try:

@@ -69,7 +69,7 @@ def _by_group(block: BlockAttention, maps: Tensor) -> list[GroupMaps]:
 def main() -> None:
     options = command.parser(__doc__)
     command.add_device(options)
-    options.add_argument("--weights", type=Path, required=True, help="generator (safetensors)")
+    command.add_weights(options)
     options.add_argument("--seed", type=int, default=0, help="whose image is made")
     options.add_argument(
         "--pixel", type=int, nargs=2, metavar=("ROW", "COLUMN"), help="the query; default: centre"

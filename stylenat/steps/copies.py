@@ -79,7 +79,7 @@ def main() -> None:
     options = command.parser(__doc__)
     command.add_device(options)
     options.add_argument("--neighbours", type=Path, required=True, help="of the step neighbours")
-    options.add_argument("--weights", type=Path, required=True, help="generator (safetensors)")
+    command.add_weights(options)
     options.add_argument("--data", type=Path, required=True, help="the training images (LMDB)")
     options.add_argument("--output", type=Path, required=True, help="the PNG")
     command.main(options, run)

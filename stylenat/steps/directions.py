@@ -84,7 +84,7 @@ def walks(w: Tensor, directions: Directions) -> Tensor:
 def main() -> None:
     options = command.parser(__doc__)
     command.add_device(options)
-    options.add_argument("--weights", type=Path, required=True, help="generator (safetensors)")
+    command.add_weights(options)
     options.add_argument("--count", type=int, default=6, help="directions of each kind")
     options.add_argument("--seed", type=int, default=0, help="of the sample that is moved")
     options.add_argument("--principal", type=Path, required=True, help="PNG of the directions of w")

@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> None:
 def main() -> None:
     options = command.parser(__doc__)
     command.add_device(options)
-    options.add_argument("--weights", type=Path, required=True, help="generator (safetensors)")
+    command.add_weights(options)
     options.add_argument("--seeds", required=True, help="such as 0-24")
     options.add_argument("--output", type=Path, required=True, help="the PNG")
     options.add_argument(

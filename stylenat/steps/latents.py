@@ -110,7 +110,7 @@ def _words(seeds: range) -> str:
 def main() -> None:
     options = command.parser(__doc__)
     command.add_device(options)
-    options.add_argument("--weights", type=Path, required=True, help="generator (safetensors)")
+    command.add_weights(options)
     for name, kind in (("truncation", "PNG"), ("mixing", "PNG"), ("interpolation", "GIF")):
         options.add_argument(f"--{name}", type=Path, required=True, help=f"the {kind}")
     command.main(options, run)

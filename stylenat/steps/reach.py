@@ -51,7 +51,7 @@ def _mean(several: list[Reach]) -> dict[str, float]:
 def main() -> None:
     options = command.parser(__doc__)
     command.add_device(options)
-    options.add_argument("--weights", type=Path, required=True, help="generator (safetensors)")
+    command.add_weights(options)
     options.add_argument("--images", type=int, default=8, help="seeds 0, 1, … that are averaged")
     options.add_argument("--output", type=Path, required=True, help="the table (CSV)")
     options.add_argument(

@@ -81,7 +81,7 @@ def _write_png(path: Path, pixels: np.ndarray) -> None:
 def main() -> None:
     options = command.parser(__doc__)
     command.add_device(options)
-    options.add_argument("--weights", type=Path, required=True, help="generator (safetensors)")
+    command.add_weights(options)
     options.add_argument("--seeds", required=True, help="such as 0,3,10-20")
     options.add_argument("--output", type=Path, required=True, help="X.lmdb, or a directory")
     options.add_argument(

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
 def main() -> None:
     options = command.parser(__doc__)
     command.add_device(options)
-    options.add_argument("--weights", type=Path, required=True, help="generator (safetensors)")
+    command.add_weights(options)
     options.add_argument("--data", type=Path, required=True, help="the reals (LMDB)")
     options.add_argument("--images", type=int, default=256, help="of each, at most")
     options.add_argument(

