@@ -161,7 +161,7 @@ def test_fid_table_in_full(published):
         ["snapshot", "fid50k_full", 400, 6400, 2.25, None, None,
          "not comparable: 70,000 real images, published with 50,000"],
         ["floor", "fid50k", None, None, 0.8, None, None,
-         "floor: what this protocol gives for real images alone"],
+         "floor: 35,000 reals against 35,000 reals, what this protocol gives for real images alone"],
     ]  # fmt: skip
     row = ours.iloc[1]
     assert row["params_m"] == 48.921

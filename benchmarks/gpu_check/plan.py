@@ -30,8 +30,10 @@ PLAN = (
     Part("resume", "Stop and resume", 60),
     Part("ranks", "Two ranks", 100),
     Part("iterations", "Training iterations", 60),
+    Part("largest", "The largest batches", 40),
     Part("profile", "One iteration, profiled", 20),
     Part("attention", "Attention beside other formulations", 40),
     Part("sampling", "Sampling", 50),
+    Part("compiled", "Sampling, compiled", 60),
     Part("faces", "Training for the time that is left", None),
 )

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from stylenat.errors import UserError
 from stylenat.io import read_json
 
 
@@ -36,9 +37,10 @@ def listing_of_source(source: dict[str, Any]) -> str | None:
 
 def changed_folder(manifest: str | Path) -> str | None:
     """The folder that the manifest of a data set was made from, if it is not as it was then."""
-    if not Path(manifest).exists():
+    try:
+        record = read_json(manifest)
+    except UserError:  # not there yet; or damaged, which packing will say
         return None
-    record = read_json(manifest)
     listing = record.get("listing")
     if listing is None or listing == listing_of_source(record["source"]):
         return None

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from stylenat import runtime
+from stylenat.errors import UserError
 from stylenat.images import to_uint8
 from stylenat.metrics.flops import mapping_flops, synthesis_flops
 from stylenat.metrics.memory import peak_memory
@@ -27,7 +29,7 @@ Work = Callable[[], Any]
 # What is timed, from noise z or style w, both on the device, to images, which stay there.
 WHOLE, SYNTHESIS, STORED = PARTS = ("z to image", "w to image", "z to uint8")
 
-EXECUTIONS = ("eager", "compile")
+EXECUTIONS = ("eager", "graph", "compile")  # graph: its launches recorded, on a GPU
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,9 @@ def throughput(
     jobs = [(g, part) for g in generators for part in protocol.parts]
     with _computing(precision, device):
         works = eager = [_work(generator, part, batch_size) for generator, part in jobs]
-        if execution == "compile":
-            works = [_compiled(work) for work in works]
+        if execution != "eager":
+            prepare = {"graph": _captured, "compile": _compiled}[execution]
+            works = [prepare(work) for work in works]
         warmups = _rounds(works, protocol.warmup, seconds / 5, device)
         memory = [peak_memory(work, device) for work in eager]
         times = _rounds(works, protocol.rounds, seconds - warmups.sum(), device)
@@ -193,6 +196,27 @@ def _compiled(work: Work) -> Work:
     work = torch.compile(work, mode="reduce-overhead", dynamic=False)
     work()  # compiles
     return work
+
+
+def _captured(work: Work) -> Work:
+    """As a CUDA graph: the launches of one call are recorded, and played back all at once."""
+    if not torch.cuda.is_available():
+        raise UserError("--execution graph needs a CUDA device; use eager or compile.")
+    aside = torch.cuda.Stream()  # where PyTorch wants what comes before a capture
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):
+        for _ in range(3):  # kernels are compiled and chosen, and tables are made
+            work()
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = work()
+
+    def replay() -> Tensor:
+        graph.replay()
+        return result
+
+    return replay
 
 
 def _rounds(works: Sequence[Work], rounds: int, seconds: float, device: torch.device) -> np.ndarray:

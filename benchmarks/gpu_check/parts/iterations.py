@@ -1,4 +1,4 @@
-"""Whole training iterations by precision, with their memory, and the largest batch that fits."""
+"""Whole training iterations by precision, with their memory."""
 
 import gc
 from argparse import Namespace
@@ -7,9 +7,7 @@ from dataclasses import replace
 import torch
 
 from benchmarks.gpu_check.check import Check, first_line
-from benchmarks.iteration import experiment, iterations, measure
-from stylenat.config import ExperimentConfig
-from stylenat.models.discriminator import STDDEV_GROUP
+from benchmarks.iteration import experiment, measure
 
 # Experiment, batch, precision; and images per second that were predicted for an H100.
 CASES = {
@@ -30,7 +28,7 @@ def run(check: Check) -> None:
             break
         case = f"{name}:{batch} {precision}"
         config = replace(experiment(name, batch), precision=precision)
-        _forget(check)
+        forget(check)
         try:
             row = measure(config, Namespace(device=check.device, seconds=0 if check.dry else 2))
         except Exception as error:  # noqa: BLE001 what is raised is the finding
@@ -51,36 +49,9 @@ def run(check: Check) -> None:
         not failed if measured or failed else None,
         "; ".join([*measured, *failed]) + ".",
     )
-    for name in ["faces32"] if check.dry else ["ffhq256", "ffhq1024"]:
-        _largest(check, name)
 
 
-def _largest(check: Check, name: str) -> None:
-    """Double the batch for as long as an iteration with R1 fits."""
-    fits, end = 0, "no larger one was tried"
-    batch = STDDEV_GROUP
-    while check.left() > 0 and (check.gpu or batch <= 2 * STDDEV_GROUP):
-        _forget(check)
-        try:
-            _once(experiment(name, batch), check.device)
-        except Exception as error:  # noqa: BLE001 too little memory, or too many numbers in one tensor
-            end = first_line(error)
-            break
-        fits, batch = batch, 2 * batch
-    check.verdict(
-        f"What is the largest batch of {name}, of 4, 8, 16 …?",
-        None if end == "no larger one was tried" and not fits else fits > 0,
-        f"{fits}; {end}.",
-    )
-
-
-def _once(config: ExperimentConfig, device: torch.device) -> None:
-    iterations(config, device)["with R1"]()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _forget(check: Check) -> None:
+def forget(check: Check) -> None:
     """Give back the memory of what was measured before."""
     gc.collect()
     if check.gpu:
