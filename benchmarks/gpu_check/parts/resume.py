@@ -12,7 +12,7 @@ from tests.training_run import make_run
 
 def run(check: Check) -> None:
     question = "Does a stopped training go on where it was?"
-    until = 20 if check.dry else 120
+    until = 20 if check.dry else 40
     folder = check.folder
     cut, whole = make_run(folder / "cut"), make_run(folder / "whole")
     words = arguments(cut, until, check.device, "--save-every", "0")
