@@ -81,7 +81,7 @@ def _cached(url: str) -> Path:
             try:
                 download(url, path, sha256=expected, attempts=ATTEMPTS)
             except UserError as error:
-                hint = f"{url} is not in the cache {folder} yet: " if expected is None else ""
+                hint = f"no copy in the cache {folder}, and " if expected is None else ""
                 again = "" if expected is None else f" {FIRST_SEEN.format(lock=pins)}"
                 raise UserError(f"{hint}{error}{again}") from error
             pin(pins, {url: sha256(path)})

@@ -143,6 +143,14 @@ def test_what_is_no_table_is_one_sentence(weights, tmp_path, content, message): 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("column", ["sets", "n_real", "resolution"])
+def test_a_column_that_the_card_needs_is_named(weights, tmp_path, column):  # noqa: F811
+    frame = frame_of([row(sha256(weights))], METRIC_COLUMNS).drop(columns=column)
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(UserError, match=f"has no column {column}; give a table"):
+        run(weights, tmp_path / "out", tables=[tmp_path / "t.csv"])
+
+
 def test_a_table_of_other_weights_is_refused(weights, tmp_path):  # noqa: F811
     path = table(tmp_path / "t.csv", row("0" * 64), floor())
     with pytest.raises(

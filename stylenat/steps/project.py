@@ -22,7 +22,7 @@ from stylenat.io import atomic, sha256, write_npz
 from stylenat.metrics.extractors import NETWORKS
 from stylenat.metrics.extractors.lite0 import packaged_weights
 from stylenat.metrics.perceptual import PerceptualDistance
-from stylenat.models import Generator, load_generator
+from stylenat.models import Generator, load_generator, read_header
 from stylenat.models.latents import MEAN_SEEDS, render, styles
 from stylenat.models.projection import NOISE, Spread, project
 from stylenat.report import style
@@ -37,11 +37,12 @@ log = command.log
 def run(args: argparse.Namespace) -> None:
     if args.steps < 1:
         raise UserError(f"--steps is {args.steps}; give 1 or more.")
-    generator = load_generator(args.weights, args.device)
-    target = read_image(args.image, generator.config.image_size)
+    model, _ = read_header(args.weights)
+    target = read_image(args.image, model.image_size)
     pixels = torch.from_numpy(target).to(args.device).permute(2, 0, 1)[None].float()
     distance = distance_from(pixels, args.inception)
     log.info("distances are those of the feature network %s", distance.name)
+    generator = load_generator(args.weights, args.device)
     found = fit(generator, pixels, distance, args.steps, args.seed)
     pictures = np.stack([next(render(generator, w[None])) for w in found])
     psnrs = [psnr(picture, target) for picture in pictures]
@@ -63,11 +64,14 @@ def run(args: argparse.Namespace) -> None:
     write_npz(args.output / "w.npz", {"w": w, "w_plus": w_plus}, record)
     with atomic(args.output / "reconstruction.png") as temporary:
         Image.fromarray(pictures[-1]).save(temporary, "PNG")
-    notes = ["", *(f"{p:.1f} dB, {d:.3g}" for p, d in zip(psnrs, distances, strict=True))]
+    notes = ["", *(f"{decibels:.1f} dB" for decibels in psnrs)]
+    values = ", ".join(f"{n} {value:.3g}" for n, value in zip(NAMES, distances, strict=True))
     facts = {"network": distance.name, "steps": str(args.steps), "seed": str(args.seed)}
     with style.styled():
         shown = np.concatenate((target[None], pictures))[None]
-        figure = draw_mosaic(shown, [""], ["image", *NAMES], [notes])
+        figure = draw_mosaic(
+            shown, [""], ["image", *NAMES], [notes], footer=f"{distance.name} distance: {values}"
+        )
         style.save(figure, [args.output / "before-after.png"], facts)
     log.info("%s: w.npz, reconstruction.png, before-after.png", args.output)
 

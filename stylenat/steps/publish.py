@@ -26,7 +26,11 @@ from stylenat.report.rows import INTEGERS, Record
 
 CARD, SAMPLES = "README.md", "samples.png"
 FILES = (WEIGHTS, CONFIG, CARD, SAMPLES)
-NEEDED = {"kind", "protocol", "metric", "value", "generator_sha256", "better", "n_generated"}
+# Columns that a card cannot do without.
+NEEDED = {
+    *("kind", "dataset", "resolution", "protocol", "metric", "better", "value", "sets"),
+    *("n_generated", "n_real", "generator_sha256"),
+}
 
 log = command.log
 
