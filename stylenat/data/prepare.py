@@ -78,7 +78,9 @@ def decode(data: bytes) -> Image.Image:
         raise Unusable("not an image, or of a format that is not read") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise Unusable("too many pixels") from None
-    except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
+    except Unusable:
+        raise
+    except Exception as error:  # whatever a damaged file provokes in a decoder
         raise Unusable(f"cannot be decoded: {error}") from error
 
 
