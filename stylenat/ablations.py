@@ -68,5 +68,7 @@ def expand(
 def _add(written: dict[str, Values], run: str, base: str, values: Values, seed: int) -> None:
     if run in written:
         raise ConfigError(f"experiments.{run}: is made from seeds already; rename one of the two")
-    training = {**values.get("training", {}), "seed": seed}
+    training = values.get("training", {})
+    if isinstance(training, dict):  # anything else is refused with the rest of the run
+        training = {**training, "seed": seed}
     written[run] = {**values, "base": base, "training": training}

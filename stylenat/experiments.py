@@ -8,6 +8,7 @@ every complaint is one sentence that begins with the key it is about.
 import functools
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +21,8 @@ from stylenat.errors import ConfigError
 from stylenat.fields import Key, SomeSeeds, dotted, explain
 
 Model = TypeVar("Model")
+
+_SHOWN = 12  # names in a message
 
 # These are beside the experiments' own folders in results/.
 RESERVED = frozenset(
@@ -75,19 +78,32 @@ def _seeds(name: str) -> Key:
 
 def refuse_duplicate_keys(path: str | Path) -> None:
     """Raise a :class:`ConfigError` if a mapping in a YAML file has a key twice: YAML readers keep
-    the last without a word."""
+    the last without a word; or if it is no YAML."""
 
     class Loader(yaml.SafeLoader):
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
             seen = set()
             for key, _ in node.value:
+                line = key.start_mark.line + 1
+                if not isinstance(key, yaml.ScalarNode):
+                    raise ConfigError(f"{path}, line {line}: a key has to be a word")
                 if key.value in seen and key.value != "<<":
-                    line = key.start_mark.line + 1
-                    raise ConfigError(f"{path}, line {line}: {key.value} is there twice; keep one")
+                    name = dotted([key.value])
+                    raise ConfigError(f"{path}, line {line}: {name} is there twice; keep one")
                 seen.add(key.value)
             return super().construct_mapping(node, deep)
 
-    yaml.load(Path(path).read_text(), Loader)
+    try:
+        yaml.load(Path(path).read_text(encoding="utf-8"), Loader)
+    except ConfigError:
+        raise
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}, line {mark.line + 1}" if mark else f"{path}"
+        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ConfigError(f"{where}: this is not valid YAML ({reason})") from error
 
 
 def _experiment(name: str, config: dict[str, Any], origins: dict[str, Key]) -> Experiment:
@@ -219,7 +235,12 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 def _known(key: str, kind: str, name: str, names: Iterable[str]) -> None:
     if name not in names:
-        raise ConfigError(f"{key}: unknown {kind} {name!r}; there are {', '.join(sorted(names))}")
+        names = sorted(names)
+        shown = names if len(names) <= _SHOWN else get_close_matches(name, names, _SHOWN)
+        more = ", …" if len(names) > _SHOWN else ""
+        raise ConfigError(
+            f"{key}: unknown {kind} {name!r}; there are {', '.join(shown or names[:_SHOWN])}{more}"
+        )
 
 
 def _validate(

@@ -185,8 +185,13 @@ def nested(kind: Any, value: Any) -> Any:
 
 def dotted(path: Key) -> str:
     """``["model", "dilations", 3]`` as ``model.dilations[3]``."""
-    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    parts = (f"[{part}]" if isinstance(part, int) else f".{_printable(part)}" for part in path)
     return "".join(parts).lstrip(".")
+
+
+def _printable(part: str) -> str:
+    """A part of a key on one line: line ends and the like as Python writes them."""
+    return part if str(part).isprintable() else repr(part)[1:-1]
 
 
 def _keys(root: Any, path: Key) -> list[str]:

@@ -131,7 +131,7 @@ FACES = CONFIG["datasets"]["faces32"]["sources"][0]
         ),
         ("defaults.model.dilation", [[1]], "defaults.model.dilation: unknown key"),
         ("experiment", {}, "experiment: unknown key (did you mean experiments?)"),
-        ("run", ["ffhq512"], "run[0]: unknown experiment 'ffhq512'; there are church256,"),
+        ("run", ["ffhq512"], "run[0]: unknown experiment 'ffhq512'; there are ffhq1024, ffhq256,"),
         (f"{FFHQ}.dataset", "ffhq", f"{FFHQ}.dataset: unknown data set 'ffhq'"),
         (
             f"{FFHQ}.evaluation.protocols",
