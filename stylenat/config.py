@@ -7,7 +7,7 @@ cannot work is a :class:`ConfigError` naming its key, raised before anything is 
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import ConfigDict, PlainValidator, TypeAdapter, ValidationError, WithJsonSchema
 
@@ -30,6 +30,8 @@ from stylenat.fields import (
     explain,
     number,
 )
+
+T = TypeVar("T")
 
 
 def _tuples(levels: Any) -> tuple[tuple[int, ...], ...]:
@@ -78,11 +80,12 @@ class ModelConfig(WidthConfig):
     upwards; levels beyond ``image_size`` are cut off, so the same lists serve every size. A
     single word as ``block`` counts for all levels, but at 4² ``hydra`` is full attention."""
 
-    style_dim: Count
-    mapping_layers: Count
-    mapping_lr: Positive
+    # Bounds far beyond use; what is larger would exhaust memory or time before it fails.
+    style_dim: number(integer=True, minimum=1, maximum=2**16)
+    mapping_layers: number(integer=True, minimum=1, maximum=1000)
+    mapping_lr: number(above=0, maximum=10**6)
     min_heads: Count
-    mlp_ratio: Positive
+    mlp_ratio: number(above=0, maximum=1000)
     kernels: Levels
     dilations: Levels
     # The only defaults: weights and records from before there was a choice do not name them.
@@ -123,6 +126,11 @@ class ModelConfig(WidthConfig):
             )
         for level, kind in enumerate(self.block):
             BLOCKS[kind].views(self, level)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """What a record says; unknown, missing and impossible values are refused by name."""
+        return _validated(cls, values, "model")
 
     @property
     def resolutions(self) -> tuple[int, ...]:
@@ -254,10 +262,14 @@ class ExperimentConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """The inverse of :meth:`to_dict`; unknown or missing keys are refused by name."""
-        try:
-            return TypeAdapter(cls).validate_python(values)
-        except ValidationError as error:
-            path, message = explain(error, cls)
-            raise ConfigError(
-                f"{dotted(['experiments', values.get('name'), *path])}: {message}"
-            ) from error
+        name = values.get("name") if isinstance(values, dict) else None
+        return _validated(cls, values, "experiments", str(name))
+
+
+def _validated(kind: type[T], values: Any, *place: str) -> T:
+    """A record's values as ``kind``; a :class:`ConfigError` names the key, below ``place``."""
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        path, message = explain(error, kind)
+        raise ConfigError(f"{dotted([*place, *path])}: {message}") from error

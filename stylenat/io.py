@@ -87,6 +87,12 @@ def described(path: str | Path) -> str:
     return "it is truncated or of another kind"
 
 
+def brief(error: BaseException) -> str:
+    """The first 200 characters of an error's message, on one line: some quote the damaged bytes."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:200]}…"
+
+
 def write_json(path: str | Path, record: Any) -> None:
     """Write one JSON record, keys in the order given, numbers unrounded."""
     with atomic(path) as temporary:
@@ -99,7 +105,9 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text())
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; run the step that makes it.") from None
-    except ValueError as error:  # of JSON, or of its encoding
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}).") from error
+    except (ValueError, RecursionError) as error:  # of JSON, or of its encoding
         raise UserError(
             f"{path} is not valid JSON ({described(path)}; {error}); delete it and rerun."
         ) from error
@@ -133,8 +141,8 @@ def read_npz(
         raise
     except Exception as error:  # zipfile, numpy and json each fail in several ways
         raise UserError(
-            f"{path} is not one of our npz files, or truncated ({described(path)}; {error}); if a "
-            "step of this project made it, delete it and rerun."
+            f"{path} is not one of our npz files, or truncated ({described(path)}; {brief(error)}); "
+            "if a step of this project made it, delete it and rerun."
         ) from error
 
 

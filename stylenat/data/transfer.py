@@ -214,20 +214,25 @@ class _Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.records: dict[str, dict[str, Any]] = {}
-        text = path.read_text() if path.exists() else ""
-        *lines, torn = text.split("\n")
+        content = path.read_bytes() if path.exists() else b""
+        *lines, torn = content.split(b"\n")
         for line in lines:
-            record = json.loads(line)
-            self.records[record["path"]] = record
+            try:
+                record = json.loads(line)
+                self.records[record["path"]] = record
+            except (ValueError, TypeError, KeyError):  # as after a power cut
+                log.warning("%s: a damaged line is left out, its file is checked again", path)
         if torn:  # an earlier run was killed here; that file will be checked again
-            os.truncate(path, len(text) - len(torn))
+            os.truncate(path, len(content) - len(torn))
 
     def holds(self, remote: Remote, folder: Path) -> bool:
         record = self.records.get(remote.path)
-        if record and (record["url"], record["expected"]) == (remote.url, remote.expected):
+        if record:
             try:
-                return (folder / remote.path).stat().st_size == record["bytes"]
-            except FileNotFoundError:
+                same = (record["url"], record["expected"]) == (remote.url, remote.expected)
+                if same and (folder / remote.path).stat().st_size == record["bytes"]:
+                    return True
+            except (FileNotFoundError, KeyError):
                 pass
         self.records.pop(remote.path, None)
         return False

@@ -10,9 +10,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from stylenat.config import ModelConfig
-from stylenat.errors import UserError
+from stylenat.errors import ConfigError, UserError
 from stylenat.hub import local_weights
-from stylenat.io import atomic, described
+from stylenat.io import atomic, brief, described
 from stylenat.models.generator import Generator
 
 
@@ -48,12 +48,16 @@ def read_header(path: str | Path) -> tuple[ModelConfig, dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["stylenat"])
-        return ModelConfig(**header["model"]), header["provenance"]
+        if not isinstance(header["provenance"], dict):
+            raise TypeError("its provenance is no record")
+        return ModelConfig.from_dict(header["model"]), header["provenance"]
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; train or convert the weights first.") from None
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError, OSError) as error:
+    except ConfigError as error:
+        raise UserError(f"{path} states a model that cannot be: {error}") from error
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise UserError(
-            f"{path} is truncated or not a generator of ours ({described(path)}; {error}); "
+            f"{path} is truncated or not a generator of ours ({described(path)}; {brief(error)}); "
             "make it with stylenat.steps.train or stylenat.steps.convert."
         ) from error
 
@@ -67,9 +71,18 @@ def load_generator(source: str | Path, device: str | torch.device = "cpu") -> Ge
     """
     path = local_weights(source)
     config, _ = read_header(path)
+    # Without memory, because the configuration may be damaged and ask for any amount.
+    with torch.device("meta"):
+        expected = {key: tuple(it.shape) for key, it in Generator(config).state_dict().items()}
+    with safe_open(path, framework="pt") as file:
+        found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    wrong = sorted(key for key in expected | found if expected.get(key) != found.get(key))
+    if wrong:
+        key = wrong[0]
+        raise UserError(
+            f"{path} does not fit its own configuration: {key} is {found.get(key, 'missing')}, not "
+            f"{expected.get(key, 'part of the model')}; make it again."
+        )
     generator = Generator(config)
-    try:
-        generator.load_state_dict(load_file(path))
-    except RuntimeError as error:
-        raise UserError(f"{path} does not fit its own configuration: {error}") from error
+    generator.load_state_dict(load_file(path))
     return generator.to(device).eval().requires_grad_(False)

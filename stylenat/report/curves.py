@@ -55,7 +55,7 @@ def read_training(paths: Iterable[str | Path]) -> pd.DataFrame:
     for path in map(Path, paths):
         if not path.exists():
             raise UserError(f"{path} does not exist; train this segment first.")
-        for number, line in enumerate(path.read_text().splitlines(), start=1):
+        for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
             try:
                 record = json.loads(line)
             except json.JSONDecodeError:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from stylenat.errors import UserError
+from stylenat.io import brief
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Measured:
 
 def read_measured(paths: Iterable[str | Path]) -> list[Measured]:
     """Join every metric table with the throughput table of its experiment, where there is one."""
-    frames = {path: _read(path) for path in paths}
+    frames = {path: read_table(path) for path in paths}
     speeds = {
         frame["experiment"].iloc[0]: _speeds(frame)
         for frame in frames.values()
@@ -55,11 +56,14 @@ def read_measured(paths: Iterable[str | Path]) -> list[Measured]:
     ]
 
 
-def _read(path: str | Path) -> pd.DataFrame:
+def read_table(path: str | Path) -> pd.DataFrame:
+    """A table of ours (CSV); anything else is a :class:`UserError`."""
     try:
         frame = pd.read_csv(path)
-    except (FileNotFoundError, pd.errors.EmptyDataError, pd.errors.ParserError) as error:
-        raise UserError(f"{path} cannot be read ({error}); run the step tables again.") from error
+    except (OSError, ValueError) as error:  # pandas' own are ValueErrors
+        raise UserError(
+            f"{path} cannot be read ({brief(error)}); delete it and run the step tables again."
+        ) from error
     if not {"experiment", "kind"} <= set(frame) or not {"value", "images_per_second"} & set(frame):
         raise UserError(f"{path} is not a result table of ours; make it with the step tables.")
     return frame

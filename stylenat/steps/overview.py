@@ -3,13 +3,12 @@
 import argparse
 from pathlib import Path
 
-import pandas as pd
-
 from stylenat import command
 from stylenat.config import ExperimentConfig
 from stylenat.data.store import ImageStore
 from stylenat.io import read_json
 from stylenat.report.curves import read_training
+from stylenat.report.measured import read_table
 from stylenat.report.overview import training_of, write_overview
 
 
@@ -19,7 +18,7 @@ def run(args: argparse.Namespace) -> None:
     if args.records:
         training = training_of(read_training(args.records), experiment.training.batch_size)
     datasets = [ImageStore(path).metadata for path in args.data]
-    metrics = pd.read_csv(args.metrics)
+    metrics = read_table(args.metrics)
     write_overview(args.output, experiment, metrics, training, datasets, args.picture)
     command.log.info("%s: %d numbers", args.output, (metrics["kind"] == "snapshot").sum())
 

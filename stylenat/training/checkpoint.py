@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from stylenat import runtime
 from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
-from stylenat.io import described
+from stylenat.io import brief, described
 from stylenat.models.weights import save_tensors
 from stylenat.training.trainer import Trainer
 
@@ -30,6 +30,7 @@ NETWORKS = {
     "average": "generator_ema",
 }
 OPTIMIZERS = ("generator", "discriminator")
+_META = {"step": int, "experiment": dict, "data": dict | None, "digest": str}
 ADA = "ada"  # its probability and what decides on the next
 
 
@@ -154,13 +155,16 @@ def _read(path: str | Path, with_tensors: bool) -> tuple[dict[str, Any], dict[st
     try:
         with safe_open(path, framework="pt") as file:
             meta = json.loads((file.metadata() or {})["meta"])
+            for key, kind in _META.items():
+                if not isinstance(meta[key], kind):
+                    raise TypeError(f"{key} is {meta[key]!r}")
             names = file.keys() if with_tensors else ()
             return meta, {name: file.get_tensor(name) for name in names}
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; train up to it first.") from None
-    except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise UserError(
-            f"{path} is truncated or not a training state ({described(path)}; {error}); "
+            f"{path} is truncated or not a training state ({described(path)}; {brief(error)}); "
             "delete it and rerun, training goes on from the state before it."
         ) from error
 

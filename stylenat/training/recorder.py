@@ -124,12 +124,13 @@ def _records_until(path: Path, step: int) -> list[dict[str, Any]]:
     """Whole lines up to ``step``: if the process was killed, the last may be cut, or later than the saved state."""
     lines = []
     if path.exists():
-        for text in path.read_text().splitlines():
+        for text in path.read_text(errors="replace").splitlines():
             try:
                 line = json.loads(text)
-            except json.JSONDecodeError:
+                wanted = line["step"] <= step
+            except (ValueError, TypeError, KeyError):  # cut off, or zeros after a power cut
                 break
-            if line["step"] <= step:
+            if wanted:
                 lines.append(line)
     return lines
 

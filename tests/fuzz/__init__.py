@@ -4,8 +4,9 @@ Every test has a quick form with always the same inputs, and one with fifty time
 each time: ``pytest tests/fuzz -m slow``.
 """
 
+import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -84,3 +85,25 @@ def damages(draw: st.DrawFn, content: bytes, boundaries: tuple[int, ...] = ()) -
             end = min(place + length, len(data))
             data[place:end] = (b"\0" if kind == "zero" else b"\xff") * (end - place)
     return bytes(data)
+
+
+Place = tuple[Any, ...]  # in a tree of mappings and lists: keys and positions
+
+
+def places(tree: Any, place: Place = ()) -> Iterator[Place]:
+    """Where every value of a tree is, those that hold others included."""
+    if place:
+        yield place
+    if isinstance(tree, dict | list):
+        for key, inner in tree.items() if isinstance(tree, dict) else enumerate(tree):
+            yield from places(inner, (*place, key))
+
+
+def replaced(tree: Any, place: Place, value: Any) -> Any:
+    """A copy of the tree with another value at this place."""
+    tree = copy.deepcopy(tree)
+    target = tree
+    for part in place[:-1]:
+        target = target[part]
+    target[place[-1]] = value
+    return tree

@@ -4,7 +4,6 @@ sentence begins with the key."""
 import copy
 import datetime
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 
 from stylenat.errors import ConfigError
 from stylenat.experiments import refuse_duplicate_keys, resolve
-from tests.fuzz import damages, fuzzed, outcome, sentence
+from tests.fuzz import Place, damages, fuzzed, outcome, places, replaced, sentence
 from tests.project import ROOT
 
 TEXT = (ROOT / "config/config.yaml").read_text()
@@ -30,25 +29,9 @@ NASTY = (
     *(datetime.date(2000, 1, 1), datetime.datetime(2000, 1, 1), b"bytes", {1, 2}),
 )
 
-Place = tuple[Any, ...]
-
-
-def places(value: Any, place: Place = ()) -> Iterator[Place]:
-    """Where every value of a tree is, those that hold others included."""
-    if place:
-        yield place
-    if isinstance(value, dict | list):
-        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from places(inner, (*place, key))
-
 
 def changed(place: Place, value: Any) -> dict[str, Any]:
-    config = copy.deepcopy(CONFIG)
-    target = config
-    for part in place[:-1]:
-        target = target[part]
-    target[place[-1]] = value
-    return config
+    return replaced(CONFIG, place, value)
 
 
 PLACES = list(places(CONFIG))
