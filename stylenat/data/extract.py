@@ -49,12 +49,12 @@ def extract(archive: Path, folder: Path) -> None:
                     written += len(block)
                     refuse_bomb(str(archive), written, archive.stat().st_size)
                     file.write(block)
+        os.replace(partial, folder)
     except _FAULTS as error:
         raise UserError(
             f"{archive} cannot be extracted ({error}); if the disk is not full, the archive is "
             "damaged: delete it and run the same command again."
         ) from error
-    os.replace(partial, folder)
 
 
 def inside(name: str) -> PurePosixPath:

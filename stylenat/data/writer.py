@@ -99,8 +99,11 @@ class StoreWriter:
             self._flush(json.dumps(record).encode())
             self._writing.result()
         self._verify(record)
-        os.replace(self.partial, self.path)
-        sync_directory(self.path.parent)
+        try:
+            os.replace(self.partial, self.path)
+            sync_directory(self.path.parent)
+        except OSError as error:
+            raise _unwritten(self.path, error) from error
         return record
 
     def _survey(self) -> tuple[int, bool]:
@@ -173,10 +176,14 @@ def _commit(path: Path, items: list[tuple[bytes, bytes]]) -> None:
             for key, value in items:
                 transaction.put(key, value, append=True)
     except lmdb.Error as error:
-        raise UserError(
-            f"{path} could not be written ({error}); free the space or fix the permissions and "
-            "run the same command again."
-        ) from error
+        raise _unwritten(path, error) from error
+
+
+def _unwritten(path: Path, error: Exception) -> UserError:
+    return UserError(
+        f"{path} could not be written ({getattr(error, 'strerror', None) or error}); free the space "
+        "or fix the permissions and run the same command again."
+    )
 
 
 def partial_path(path: Path) -> Path:

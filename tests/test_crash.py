@@ -1,0 +1,42 @@
+"""Steps killed, or without disk space, at a write: the same command again gives the same bytes.
+
+A few points of every step here, all with ``pytest -m slow tests/test_crash.py``; docs/crash-points.md
+has their table.
+"""
+
+import json
+import sys
+
+import pytest
+
+from tests.crash import DONE, REFUSED, STEPS
+from tests.project import run
+
+
+def tried(step: str, folder, *points: str) -> list[dict]:
+    done = run(sys.executable, "-m", "tests.crash", step, str(folder), *points)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert set(result["calls"]) >= {"os.replace", "os.fsync"}, "the shim sees what happens"
+    return result["found"]
+
+
+def check(found: list[dict]) -> None:
+    assert found
+    for one in found:
+        # A child that is killed ends by signal 9; a full disk is a sentence.
+        assert one["ended"] == (REFUSED if one["how"] == "full" else -9), one
+        assert one["again"] == DONE and one["whole"] and one["same"], one
+        # Half-written files have a name that nothing reads.
+        assert all(name.endswith(".part") for name in one["left"]), one
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_few_points(step, tmp_path):
+    check(tried(step, tmp_path, "0", "2", "-3", "-2", "-1"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", STEPS)
+def test_every_point(step, tmp_path):
+    check(tried(step, tmp_path))
