@@ -31,9 +31,10 @@ from stylenat.io import write_json
 from stylenat.metrics.extractors import features
 from stylenat.models import Generator
 from stylenat.models.weights import save_generator
-from stylenat.steps import experiment, pack, sample, statistics
-from tests import tiny
+from stylenat.steps import experiment, pack, sample, statistics, tables
+from tests import test_report, tiny
 from tests.colours import Colours
+from tests.test_report import PUBLISHED_CSV
 
 DONE, REFUSED, DEFECT = 0, 10, 70  # exit codes of a child
 
@@ -156,11 +157,25 @@ def _experiment(folder: Path) -> None:
     experiment.run(Namespace(values=values, output=folder / "out/experiment.json"))
 
 
+def _tables(folder: Path) -> None:
+    tables.run(
+        Namespace(
+            table="fid",
+            experiment=[folder / "experiment.json"],
+            records=[folder / "fid50k.json"],
+            published=PUBLISHED_CSV,
+            output=folder / "out/x.csv",
+            html=folder / "out/x.html",
+        )
+    )
+
+
 STEPS = {
     "pack": _pack,
     "sample": _sample,
     "sample-png": lambda folder: _sample(folder, "out"),
     "statistics": _statistics,
+    "tables": _tables,
     "experiment": _experiment,
 }
 
@@ -178,6 +193,8 @@ def prepare(folder: Path) -> None:
     torch.manual_seed(0)
     save_generator(folder / "x.safetensors", Generator(tiny.experiment().model), {"step": 0})
     torch.save({"scale": torch.tensor([1.0, 0.5, 2.0])}, folder / "colours.pth")
+    write_json(folder / "experiment.json", test_report.experiment().to_dict())
+    write_json(folder / "fid50k.json", [test_report.fid(), test_report.floor()])
     images = random.integers(0, 256, (9, 8, 8, 3), np.uint8)
     values = {"name": "photos", "filter": "none", "source": "", "licence": "", "notes": []}
     writer.write_store(folder / "reals.lmdb", images, values)
