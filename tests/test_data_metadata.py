@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from stylenat.data.metadata import essential
+from stylenat.data.metadata import without_unused
 from stylenat.data.pack import PackSettings, pack
 from stylenat.data.prepare import decode
 from stylenat.data.sources.files import Folder, Zip
@@ -86,6 +86,14 @@ def test_any_block_leaves_an_image(entries, kind):
     assert sorted(decode(encoded(kind, exif=exif(entries))).size) == [4, 6]
 
 
+def test_a_resolution_of_one_byte_does_no_harm():
+    """Pillow works the resolution out while it opens a JPEG."""
+    entries = [(0x0112, 3, 1, short(6)), (0x011A, 7, 1, b"\1\0\0\0")]
+    plain = decode(encoded("JPEG", quality=100))
+    found = decode(encoded("JPEG", quality=100, exif=exif(entries)))
+    np.testing.assert_array_equal(found, np.rot90(plain, -1))
+
+
 def test_odd_blocks_are_no_warnings(recwarn):
     decode(encoded("JPEG", exif=exif([(0x0112, 3, 2, short(1)), (0x829A, 5, 9, bytes(4))])))
     assert not recwarn.list
@@ -104,9 +112,9 @@ def test_colours_are_decoded_as_before():
         file = io.BytesIO()
         Image.fromarray(PIXELS).convert(mode).save(file, "JPEG", quality=100, **options)
         data = file.getvalue()
-        found = essential(data[:2] + segment(0xE2, b"ICC_PROFILE\0\1\1x") + data[2:])
-        assert found == data
-    assert essential(data[:50]) == data[:50], "truncated ones are as they are"
+        found = without_unused(data[:2] + segment(0xE2, b"ICC_PROFILE\0\1\1x") + data[2:])
+        assert found == (data, {})
+    assert without_unused(data[:50])[0] == data[:50], "truncated ones are as they are"
 
 
 applications = st.tuples(
@@ -147,13 +155,13 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 def test_long_texts_and_profiles_are_left_out(extra):
     plain = encoded()
     data = plain[:33] + extra + plain[33:]  # behind the header
-    assert essential(data) == plain
+    assert without_unused(data) == (plain, {})
     np.testing.assert_array_equal(decode(data), PIXELS)
 
 
 def test_other_files_are_left_as_they_are():
     for data in (encoded("JPEG"), b"", b"\x89PNG\r\n\x1a\n", encoded()[:40]):
-        assert essential(data) == data
+        assert without_unused(data) == (data, {})
 
 
 # --------------------------------------------------------------------------------- folders

@@ -8,12 +8,14 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 # Texts and colour profiles: never used here, and refused by Pillow where they are long.
 _UNUSED = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
 
-_JPEG = b"\xff\xd8"
-_SCAN = 0xDA  # where pixels begin
-_APPLICATIONS = range(0xE0, 0xF0)
-_EXIF_OR_XMP = 0xE1
-# What else decides how pixels are decoded, and the size of its content.
+_JPEG = b"\xff\xd8\xff"
+_EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
+# EXIF and XMP, profiles, other pictures, Photoshop's.
+_SEGMENTS = range(0xE1, 0xEE)
+# What names the colour space; with less than this behind its name, it is none.
 _OF_COLOURS = {0xE0: (b"JFIF\0", 14), 0xEE: (b"Adobe", 12)}
+_ALONE = (0x01, *range(0xD0, 0xD9))  # markers without a length
+_SCAN, _END = 0xDA, 0xD9
 
 _TURNS = {
     2: (Image.Transpose.FLIP_LEFT_RIGHT,),
@@ -26,15 +28,20 @@ _TURNS = {
 }
 
 
-def essential(data: bytes) -> bytes:
-    """A PNG without its texts and colour profile; a JPEG without what programs add to it, but for its
-    orientation and what decides its colours; anything else as it is."""
+def without_unused(data: bytes) -> tuple[bytes, dict[str, bytes]]:
+    """An encoded image without metadata that nothing here uses, for Pillow would refuse the whole
+    file for some of it; and what may say how the image is turned, as Pillow's ``info`` has it.
+
+    Bytes between the parts of a file, and files that are neither PNG nor JPEG, are left as they are.
+    """
     if data.startswith(_PNG):
-        return _essential_png(data)
-    return _essential_jpeg(data) if data.startswith(_JPEG) else data
+        return _without_chunks(data), {}
+    if data.startswith(_JPEG):
+        return _without_segments(data)
+    return data, {}
 
 
-def _essential_png(data: bytes) -> bytes:
+def _without_chunks(data: bytes) -> bytes:
     kept, position = [_PNG], len(_PNG)
     while position + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, position)
@@ -45,25 +52,40 @@ def _essential_png(data: bytes) -> bytes:
     return b"".join([*kept, data[position:]])
 
 
-def _essential_jpeg(data: bytes) -> bytes:
-    kept, position = [_JPEG], len(_JPEG)
-    while position + 4 <= len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker == _SCAN or not 0xC0 <= marker <= 0xFE:
+def _without_segments(data: bytes) -> tuple[bytes, dict[str, bytes]]:
+    kept, done, position = [], 0, 2
+    turning = {"exif": b"", "xmp": b""}
+    while 0 <= (start := data.find(b"\xff", position)) <= len(data) - 4:
+        marker = data[start + 1]
+        if marker in (_SCAN, _END):
             break
-        (length,) = struct.unpack_from(">H", data, position + 2)
-        end = position + 2 + length  # the marker, then the length and what it counts
-        start, least = _OF_COLOURS.get(marker, (None, 0))
-        content = data[position + 4 : end]
-        of_colours = start is not None and content.startswith(start) and len(content) >= least
-        if marker not in _APPLICATIONS or marker == _EXIF_OR_XMP or of_colours:
-            kept.append(data[position:end])
-        position = end
-    return b"".join([*kept, data[position:]])
+        if marker in (0x00, 0xFF):  # filling
+            position = start + 1
+        elif marker in _ALONE:
+            position = start + 2
+        else:
+            (length,) = struct.unpack_from(">H", data, start + 2)
+            position = start + 2 + length  # the length counts itself
+            if length < 2 or position > len(data):
+                break
+            content = data[start + 4 : position]
+            if marker in _SEGMENTS or _is_broken(marker, content):
+                if content.startswith(_EXIF):
+                    turning["exif"] += content[len(_EXIF) if turning["exif"] else 0 :]
+                elif content.startswith(_XMP):
+                    turning["xmp"] = content[len(_XMP) :]
+                kept.append(data[done:start])
+                done = position
+    return b"".join([*kept, data[done:]]), {key: value for key, value in turning.items() if value}
+
+
+def _is_broken(marker: int, content: bytes) -> bool:
+    name, least = _OF_COLOURS.get(marker, (b"", 0))
+    return not content.startswith(name) or len(content) < least
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF block says; as it is where that says nothing that makes sense."""
+    """The image turned as its metadata say; as it is where that says nothing that makes sense."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # noqa: BLE001 - whatever a block of wrong types provokes in the reader

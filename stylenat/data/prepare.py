@@ -30,7 +30,7 @@ import warnings
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from stylenat.data.metadata import essential, upright
+from stylenat.data.metadata import upright, without_unused
 
 # Half an image is worse than none; some libraries switch this on for the whole process.
 ImageFile.LOAD_TRUNCATED_IMAGES = False
@@ -71,8 +71,10 @@ def decode(data: bytes) -> Image.Image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             # It warns of everything odd in an EXIF block.
             warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
-            with Image.open(io.BytesIO(essential(data)), formats=_FORMATS) as image:
+            pixels, turning = without_unused(data)
+            with Image.open(io.BytesIO(pixels), formats=_FORMATS) as image:
                 image.load()
+                image.info |= turning
                 return _to_rgb(upright(image))
     except UnidentifiedImageError:
         raise Unusable("not an image, or of a format that is not read") from None
