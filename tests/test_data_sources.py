@@ -14,6 +14,7 @@ from PIL import Image
 from scipy.spatial.distance import pdist
 
 from stylenat.data.download import acquire
+from stylenat.data.listing import changed_folder
 from stylenat.data.prepare import prepare
 from stylenat.data.sources import open_source
 from stylenat.data.sources.samples import HUBBLE, Galaxies, sample_file
@@ -206,3 +207,10 @@ def test_a_folder_that_changed_since_it_was_packed_is_said_and_nothing_runs_agai
     assert "Nothing to be done" in text
     _, count = pack(*re.search("(--forcerun) (.*)", text).groups())
     assert count == 4 and "has changed" not in pack()[0]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "3", "{}", '{"source": {"kind": "folder"}}'])
+def test_a_manifest_that_is_damaged_or_older_says_nothing_about_its_folder(tmp_path, content):
+    (tmp_path / "mine.download.json").write_text(content)
+    assert changed_folder(tmp_path / "mine.download.json") is None
+    assert changed_folder(tmp_path / "none.download.json") is None

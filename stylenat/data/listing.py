@@ -39,9 +39,7 @@ def changed_folder(manifest: str | Path) -> str | None:
     """The folder that the manifest of a data set was made from, if it is not as it was then."""
     try:
         record = read_json(manifest)
-    except UserError:  # not there yet; or damaged, which packing will say
-        return None
-    listing = record.get("listing")
-    if listing is None or listing == listing_of_source(record["source"]):
-        return None
-    return record["source"]["path"]
+        listing, source = record["listing"], record["source"]
+    except (UserError, KeyError, TypeError):
+        return None  # not there yet, or older; or damaged, which packing will say
+    return source["path"] if listing not in (None, listing_of_source(source)) else None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm
 
-from stylenat.metrics.base import Metric, features_of
+from stylenat.metrics.base import Measurement, Metric, features_of
 from stylenat.metrics.moments import Statistics
 from stylenat.metrics.subsets import halves
 
@@ -41,53 +41,42 @@ def compare(
     parts_a = halves(features_of(a), SPLITS)
     paired = a.record.get("seeds") is not None and a.record["seeds"] == b.record.get("seeds")
     parts_b = parts_a if paired else halves(features_of(b), SPLITS)
-    whole = _differences(metric, reference, a, b)
+    parts = zip(halves(features_of(reference), SPLITS), parts_a, parts_b, strict=True)
     of_halves = np.array(
         [
-            [one.b - one.a for one in _differences(metric, *parts)]
-            for parts in (
-                (_part(reference, real), _part(a, one), _part(b, other))
-                for real, one, other in zip(
-                    halves(features_of(reference), SPLITS), parts_a, parts_b, strict=True
-                )
-            )
+            [
+                two.value - one.value
+                for one, two in _both(metric, *map(_part, (reference, a, b), half))
+            ]
+            for half in parts
         ]
     )
     errors = np.sqrt(np.mean((of_halves[::2] - of_halves[1::2]) ** 2, axis=0)) / 2
-    return [_tested(one, float(error)) for one, error in zip(whole, errors, strict=True)]
+    both = _both(metric, reference, a, b)
+    return [_tested(*pair, float(error)) for pair, error in zip(both, errors, strict=True)]
 
 
-@dataclass(frozen=True)
-class _Pair:
-    metric: str
-    better: str
-    a: float
-    b: float
-
-
-def _differences(
+def _both(
     metric: Metric, reference: Statistics, a: Statistics, b: Statistics
-) -> list[_Pair]:
+) -> list[tuple[Measurement, Measurement]]:
+    """What is measured of both sets."""
     measure = metric.measure(reference)
-    return [
-        _Pair(one.metric, one.better, one.value, other.value)
-        for one, other in zip(measure(a), measure(b), strict=True)
-    ]
+    return list(zip(measure(a), measure(b), strict=True))
 
 
 def _part(statistics: Statistics, half: np.ndarray) -> Statistics:
     return statistics.take(np.flatnonzero(half))
 
 
-def _tested(pair: _Pair, error: float) -> Difference:
-    difference = pair.b - pair.a
+def _tested(a: Measurement, b: Measurement, error: float) -> Difference:
+    difference = b.value - a.value
     reach = norm.ppf(0.975) * error
     p = 2 * norm.sf(abs(difference) / error) if error > 0 else float(difference == 0)
     return Difference(
-        pair.metric,
-        pair.better,
-        pair.a,
-        pair.b,
+        a.metric,
+        a.better,
+        a.value,
+        b.value,
         difference,
         error,
         difference - reach,
