@@ -1,6 +1,7 @@
 """Training, sampling and features on a device that is not there: nothing is mixed up, no copy is
 forgotten, and the host waits where it has to and nowhere else."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
+from benchmarks.pretended import DEVICE, Watch, pretended
 from stylenat import images
 from stylenat.metrics.extractors.features import Extractor
 from stylenat.metrics.extractors.inception import Inception
@@ -21,7 +23,7 @@ from stylenat.training.build import build_trainer
 from stylenat.training.distributed import World
 from stylenat.training.loop import TrainingLoop
 from stylenat.training.trainer import Trainer
-from tests.pretended import DEVICE, Watch, pretended
+from tests.project import run
 from tests.tiny import SIZE, experiment
 
 WORLD = World(0, 1, DEVICE)
@@ -35,11 +37,11 @@ def train(monkeypatch, step: int, trainer: Trainer | None = None, **settings) ->
         trainer.ada._p = 0.5  # as if read before: else nothing would be augmented
     loop = SimpleNamespace(trainer=trainer, world=WORLD)
     pixels = torch.zeros(8, 3, SIZE, SIZE, dtype=torch.uint8)
-    with pretended(monkeypatch) as watch:
+    with pretended() as watch:
         for _ in range(2):
             trainer.step = step
             watch.events.clear()
-            watch.launches = 0
+            watch.launches.clear()
             record = TrainingLoop._iterate(loop, WORLD.to_device(pixels))
     assert ("r1" in record) == (step == R1_STEP)
     assert {value.device for value in record.values() if isinstance(value, torch.Tensor)} == {
@@ -62,12 +64,12 @@ def train(monkeypatch, step: int, trainer: Trainer | None = None, **settings) ->
 def test_nothing_waits_in_an_iteration(monkeypatch, step, settings):
     watch = train(monkeypatch, step, **settings)
     assert watch.events == []
-    assert watch.launches > 500, "it was watched"
+    assert watch.launches.total() > 500, "it was watched"
 
 
 def test_sampling_waits_for_its_noise_and_its_pixels(monkeypatch):
     generator = Generator(experiment().model).eval().requires_grad_(False).to(DEVICE)
-    with pretended(monkeypatch) as watch:
+    with pretended() as watch:
         pixels = latents._compute(generator, range(4), None, None)
     assert pixels.shape == (4, SIZE, SIZE, 3) and pixels.dtype == np.uint8
     assert watch.count() == {("wait", "latents.py"): 2}
@@ -78,7 +80,7 @@ def test_features_wait_for_their_images_and_their_vectors(monkeypatch, network):
     # Whatever the weights are: none are computed with.
     monkeypatch.setattr(network, "load_weights", lambda self, weights: self.eval())
     net = network({}).requires_grad_(False).to(DEVICE)
-    with pretended(monkeypatch) as watch:
+    with pretended() as watch:
         found = Extractor("x", "", net)(torch.zeros(2, 3, 64, 64, dtype=torch.uint8))
     assert found.shape == (2, network.dimension) and found.dtype == np.float32
     assert watch.count() == {("wait", "base.py"): 1, ("wait", "features.py"): 1}
@@ -87,11 +89,23 @@ def test_features_wait_for_their_images_and_their_vectors(monkeypatch, network):
 def test_attention_maps_wait_for_what_they_keep(monkeypatch):
     generator = Generator(experiment().model).eval().requires_grad_(False).to(DEVICE)
     w = torch.zeros(1, generator.config.style_dim, device=DEVICE)
-    with pretended(monkeypatch) as watch:
+    with pretended() as watch:
         image, blocks = record_attention(generator, w)
     assert image.device == DEVICE and blocks
     assert {block.q.device.type for block in blocks} == {"cpu"}
     assert watch.count().keys() == {("wait", "attention_maps.py")}
+
+
+def test_launches_are_counted_by_part(tmp_path):
+    done = run(
+        *("python", "-m", "benchmarks.launches", "--cases", "faces32:4", "--output", str(tmp_path))
+    )
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads((tmp_path / "launches.json").read_text())["rows"]
+    assert row["launches"].keys() == {"discriminator", "R1", "generator", "average"}
+    plain = sum(row["launches"].values()) - row["launches"]["R1"]
+    assert row["launches_plain"] == plain == sum(row["operations"].values())
+    assert row["waits"] == 0
 
 
 # ------------------------------------------------------------------------ planted mistakes

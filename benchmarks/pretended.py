@@ -8,12 +8,12 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
-import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -24,6 +24,15 @@ from stylenat.models.attention import use_backend
 DEVICE = torch.device("meta")
 PACKAGE = Path(__file__).parents[1] / "stylenat"
 COPIES = ("_to_copy", "copy_")
+# They only reserve memory, or give it another shape.
+ALLOCATIONS = {
+    "empty",
+    "empty_like",
+    "empty_strided",
+    "new_empty",
+    "new_empty_strided",
+    "_unsafe_view",
+}
 
 
 @dataclass(frozen=True)
@@ -36,12 +45,18 @@ class Event:
 
 
 class Watch(TorchDispatchMode):
-    """Sees all operations of this thread; ``events`` are those to complain about."""
+    """Sees all operations of this thread.
+
+    ``events`` are those to complain about; ``launches`` how often which operation started a kernel
+    on the device, ``bytes`` what these read and wrote, by ``phase``, which the caller names.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.events: list[Event] = []
-        self.launches = 0
+        self.phase = ""
+        self.launches: Counter[tuple[str, str]] = Counter()
+        self.bytes: Counter[tuple[str, str]] = Counter()
         self.pinned: set[int] = set()
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
@@ -65,8 +80,17 @@ class Watch(TorchDispatchMode):
             args, kwargs = tree_map(_there, (args, kwargs))  # to see what else there is
         result = function(*args, **kwargs)
         outputs = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
-        self.launches += any(x.device == DEVICE for x in outputs) and not function.is_view
+        self._launched(name, function, there, outputs)
         return result
+
+    def _launched(self, name: str, function, inputs: list[Tensor], outputs: list[Tensor]) -> None:
+        outputs = [x for x in outputs if x.device == DEVICE]
+        if not outputs and function._schema.is_mutable:  # of lists of tensors, in their place
+            outputs = inputs
+        if not outputs or function.is_view or name in ALLOCATIONS:
+            return
+        self.launches[self.phase, name] += 1
+        self.bytes[self.phase, name] += sum(x.numel() * x.element_size() for x in inputs + outputs)
 
     def _copy(self, name: str, function, tensors: list[Tensor], args, kwargs):
         if name == "copy_":
@@ -77,7 +101,10 @@ class Watch(TorchDispatchMode):
             target = torch.device(kwargs.get("device") or source.device)
             waits = not kwargs.get("non_blocking", False)
         if source.device == target:
-            return function(*args, **kwargs)
+            result = function(*args, **kwargs)
+            if target == DEVICE:
+                self._launched(name, function, [source], [result])
+            return result
         if source.device == DEVICE:
             self._note("wait", f"{name} to the host")
             if name == "copy_":
@@ -102,7 +129,7 @@ def _there(x: Any) -> Any:
 
 
 @contextmanager
-def pretended(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
+def pretended() -> Iterator[Watch]:
     """Within, the pretended device works like a GPU with our kernels."""
     watch = Watch()
 
@@ -110,12 +137,14 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
         watch.pinned.add(tensor.untyped_storage()._cdata)
         return tensor
 
-    with monkeypatch.context() as patch, use_backend("triton"):
-        patch.setattr(Tensor, "pin_memory", pin)
-        # Its fused form and autocast are for devices that exist; neither changes what is launched
+    with ExitStack() as stack:
+        stack.enter_context(use_backend("triton"))
+        stack.enter_context(patch.object(Tensor, "pin_memory", pin))
+        # Operations on lists of tensors, Adam's fused form and autocast are for devices that exist; none changes what is computed
         # where.
+        clip = sys.modules["torch.nn.utils.clip_grad"]
+        stack.enter_context(patch.object(clip, "_has_foreach_support", lambda *_: True))
         adam = sys.modules["torch.optim.adam"]  # which torch.optim takes out of sight
-        patch.setattr(adam, "_device_dtype_check_for_fused", lambda *_: None)
-        patch.setattr("stylenat.training.trainer.layers", lambda *_: nullcontext())
-        with watch:
-            yield watch
+        stack.enter_context(patch.object(adam, "_device_dtype_check_for_fused", lambda *_: None))
+        stack.enter_context(patch("stylenat.training.trainer.layers", lambda *_: nullcontext()))
+        yield stack.enter_context(watch)
