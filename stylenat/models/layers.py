@@ -20,11 +20,6 @@ LEAKY_GAIN = math.sqrt(2)  # keeps the variance through a leaky ReLU (StyleGAN2)
 PIECE_NUMBERS = 1 << 20
 
 
-def scaled_leaky_relu(x: Tensor) -> Tensor:
-    """``√2 * leaky_relu(x, 0.2)``."""
-    return F.leaky_relu(x, LEAKY_SLOPE) * LEAKY_GAIN
-
-
 def at_least_float32(x: Tensor) -> Tensor:
     """x, or its float32 copy where it has fewer bits: what statistics and losses are taken of."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
@@ -83,12 +78,14 @@ class BiasedLeakyReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         bias = self.bias.to(x.dtype).view(1, -1, *(1,) * (x.ndim - 2))
-        return scaled_leaky_relu(x + bias)
+        return F.leaky_relu(x + bias, LEAKY_SLOPE, inplace=True) * LEAKY_GAIN
 
 
 class EqualLinear(nn.Module):
-    """Linear layer with equalised learning rate (StyleGAN): unit-variance weights are scaled by
-    ``lr_mul / √in`` at run time, the bias by ``lr_mul``."""
+    """Linear layer with equalised learning rate (StyleGAN): (B, inputs) → (B, outputs).
+
+    Unit-variance weights are scaled by ``lr_mul / √inputs`` at run time, the bias by ``lr_mul``.
+    """
 
     def __init__(self, inputs: int, outputs: int, lr_mul: float = 1.0):
         super().__init__()
@@ -98,7 +95,8 @@ class EqualLinear(nn.Module):
         self.bias_scale = lr_mul
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight * self.weight_scale, self.bias * self.bias_scale)
+        scales = {"alpha": self.weight_scale, "beta": self.bias_scale}
+        return torch.addmm(self.bias, x, self.weight.T, **scales)
 
 
 def fir_kernel(gain: float = 1.0) -> Tensor:
@@ -205,20 +203,23 @@ class HaarTransform(nn.Module):
         self.register_buffer("lh", torch.outer(high, low))
         self.register_buffer("hl", torch.outer(low, high))
         self.register_buffer("hh", torch.outer(high, high))
-
-    def filters(self) -> Tensor:
-        """The bank as convolution weights (4, 1, 2, 2)."""
-        return torch.stack((self.ll, self.lh, self.hl, self.hh)).unsqueeze(1)
+        # All of them as convolution weights (4, 1, 2, 2).
+        bank = torch.stack((self.ll, self.lh, self.hl, self.hh)).unsqueeze(1)
+        self.register_buffer("bank", bank, persistent=False)
 
 
 class DWT(HaarTransform):
     """Haar wavelet transform: (B, 3, H, W) → (B, 12, H/2, W/2), bands ll, lh, hl, hh."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        # conv2d correlates; a true convolution needs the filters flipped.
+        self.bank = self.bank.flip(2, 3)
+
     def forward(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
         planes = x.reshape(batch * channels, 1, height, width)
-        # conv2d correlates; a true convolution needs the filters flipped.
-        bands = fixed_conv(planes, self.filters().flip(2, 3), 2)
+        bands = fixed_conv(planes, self.bank, 2)
         bands = bands.view(batch, channels, 4, height // 2, width // 2).transpose(1, 2)
         return bands.reshape(batch, 4 * channels, height // 2, width // 2)
 
@@ -232,5 +233,5 @@ class InverseDWT(HaarTransform):
         batch, channels, height, width = x.shape
         bands = x.view(batch, 4, channels // 4, height, width).transpose(1, 2)
         planes = bands.reshape(batch * channels // 4, 4, height, width)
-        image = fixed_conv_transpose(planes, self.filters(), 2)
+        image = fixed_conv_transpose(planes, self.bank, 2)
         return image.view(batch, channels // 4, 2 * height, 2 * width)

@@ -193,6 +193,9 @@ class Trainer:
         sets. A power iteration belongs to a forward of the batch, not of a part, so each part
         finds the spectral norms as the first one did.
         """
+        if self.accumulation_steps == 1:
+            yield slice(None)
+            return
         vectors = [
             buffer
             for name, buffer in self.discriminator.named_buffers()
