@@ -18,6 +18,7 @@ from stylenat.config import ExperimentConfig, ModelConfig
 from stylenat.errors import UserError
 from stylenat.io import write_json
 from stylenat.models import load_generator, read_header, save_generator
+from stylenat.models.latents import computed_mean_style
 from stylenat.steps import convert
 from stylenat.training.build import build_trainer
 from stylenat.training.checkpoint import load_state, provenance, save_state
@@ -106,6 +107,7 @@ def test_the_published_layout_gives_the_references_images(tensors, tmp_path):
         w = generator.mapping(normal("z0", (4, 512)))
         for found, expected in ((w, golden["w"]), (generator.synthesis(w), golden["image"])):
             assert np.abs(found.numpy() - expected).max() <= 2e-5 * np.abs(expected).max()
+    assert torch.equal(generator.mean_w, computed_mean_style(generator))
     config, origin = read_header(path)
     assert config.dilations == ((1,), (1,), (1, 2), (1, 4))
     assert (origin["checkpoint"], origin["step"]) == ("FFHQ.pt", 940_000)

@@ -1,6 +1,7 @@
 """Sampling: what a seed means, and that an image depends on its seed alone."""
 
 from argparse import Namespace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import load_file
 from torch import nn
 
 from stylenat.config import ModelConfig
@@ -16,8 +18,15 @@ from stylenat.data.store import ImageStore
 from stylenat.errors import UserError
 from stylenat.images import to_uint8
 from stylenat.io import sha256
-from stylenat.models import Generator, load_generator, save_generator
-from stylenat.models.latents import generate, images_per_pass, latents, parse_seeds
+from stylenat.models import Generator, load_generator, read_header, save_generator
+from stylenat.models.latents import (
+    computed_mean_style,
+    generate,
+    images_per_pass,
+    latents,
+    parse_seeds,
+)
+from stylenat.models.weights import save_tensors
 from stylenat.steps import sample
 from tests.weights import fill
 
@@ -77,7 +86,7 @@ def test_seeds(text, seeds):
 
 @pytest.mark.parametrize("text", ["", "1,", "-3", "4-2", "1.5", "1-2-3", "a"])
 def test_what_is_no_seed_is_refused(text):
-    with pytest.raises(UserError, match="--seeds"):
+    with pytest.raises(UserError, match=f"^seeds '{text}': .* is neither a seed nor a range"):
         parse_seeds(text)
 
 
@@ -182,6 +191,42 @@ def test_truncation_moves_w_towards_the_mean(weights):
         assert np.abs(image.astype(int) - original).max() <= 1
     half = np.stack(list(generate(generator, seeds, 0.5))).astype(int)
     assert 0 < np.abs(half - expected).mean() < np.abs(np.stack(full).astype(int) - expected).mean()
+
+
+def with_tensors(weights, tensors, path):
+    """A file with the header of ``weights``."""
+    model, provenance = read_header(weights)
+    record = {"model": asdict(model), "provenance": provenance}
+    save_tensors(path, tensors, "stylenat", record)
+    return path
+
+
+def test_the_mean_w_is_stored_and_computed_where_it_is_not(weights, tmp_path, monkeypatch):
+    generator = load_generator(weights)
+    tensors = load_file(weights)
+    mean = tensors.pop("mean_w")
+    assert torch.equal(mean, computed_mean_style(generator))
+    assert tensors.keys() == generator.state_dict().keys(), "the reference's names, nothing else"
+    old = with_tensors(weights, tensors, tmp_path / "old.safetensors")
+    expected = list(generate(load_generator(old), range(4), 0.5))
+    monkeypatch.setattr("stylenat.models.latents.computed_mean_style", None)  # not called
+    assert np.array_equal(list(generate(generator, range(4), 0.5)), expected)
+
+
+def test_a_network_that_was_changed_is_saved_with_its_own_mean_w(weights, tmp_path):
+    generator = load_generator(weights)
+    generator.load_state_dict({k: 2 * v for k, v in generator.state_dict().items()})
+    save_generator(tmp_path / "x.safetensors", generator, {})
+    found = load_generator(tmp_path / "x.safetensors")
+    assert torch.equal(found.mean_w, computed_mean_style(generator))
+    assert not torch.allclose(found.mean_w, load_generator(weights).mean_w)
+
+
+def test_a_mean_w_of_another_length_is_refused(weights, tmp_path):
+    tensors = load_file(weights) | {"mean_w": torch.zeros(31)}
+    path = with_tensors(weights, tensors, tmp_path / "x.safetensors")
+    with pytest.raises(UserError, match=r"mean_w is \(31,\), not \(32,\)"):
+        load_generator(path)
 
 
 def test_an_image_that_cannot_be_written_stops_the_step(weights, tmp_path, monkeypatch):

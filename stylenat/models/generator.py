@@ -285,6 +285,9 @@ class Generator(nn.Module):
             for _ in range(config.mapping_layers)
         ]
         self.style = nn.Sequential(PixelNorm(), *layers)
+        # Truncation's mean w (style_dim,) where a file of weights holds it; no part of the
+        # reference's state dict. See :func:`stylenat.models.latents.mean_style`.
+        self.register_buffer("mean_w", None, persistent=False)
         self.input = ConstantInput(config.width(START_SIDE))
         levels = range(len(config.resolutions))
         self.layers = nn.ModuleList(Level(config, level) for level in levels)

@@ -35,7 +35,7 @@ def parse_seeds(text: str) -> list[int]:
         match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if first > last:
-            raise UserError(f"--seeds {text!r}: {part!r} is neither a seed nor a range like 10-20.")
+            raise UserError(f"seeds {text!r}: {part!r} is neither a seed nor a range like 10-20.")
         _require_seed(last)
         seeds.update(dict.fromkeys(range(first, last + 1)))
     return list(seeds)
@@ -95,7 +95,12 @@ def styles(generator: Generator, seeds: Sequence[int]) -> Tensor:
 
 
 def mean_style(generator: Generator) -> Tensor:
-    """The mean w (style_dim,) of :data:`MEAN_SEEDS`."""
+    """The mean w (style_dim,) of :data:`MEAN_SEEDS`: stored with the weights, or else computed."""
+    return computed_mean_style(generator) if generator.mean_w is None else generator.mean_w
+
+
+def computed_mean_style(generator: Generator) -> Tensor:
+    """The same, of the mapping network as it is now."""
     return styles(generator, MEAN_SEEDS).mean(0)
 
 

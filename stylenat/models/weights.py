@@ -14,6 +14,9 @@ from stylenat.errors import ConfigError, UserError
 from stylenat.hub import local_weights
 from stylenat.io import atomic, brief, described
 from stylenat.models.generator import Generator
+from stylenat.models.latents import computed_mean_style
+
+MEAN_W = "mean_w"  # the tensor beside those of the network
 
 
 def save_tensors(
@@ -32,8 +35,10 @@ def save_tensors(
 
 
 def save_generator(path: str | Path, generator: Generator, provenance: dict[str, Any]) -> None:
-    """Write weights, configuration, number of parameters and ``provenance`` (experiment, step, …)."""
+    """Write weights, truncation's mean w, configuration, number of parameters and ``provenance``
+    (experiment, step, …)."""
     tensors = {key: value.contiguous() for key, value in generator.state_dict().items()}
+    tensors[MEAN_W] = computed_mean_style(generator)
     count = sum(parameter.numel() for parameter in generator.parameters())
     provenance = provenance | {"parameters": count}
     record = {"model": asdict(generator.config), "provenance": provenance}
@@ -74,8 +79,10 @@ def load_generator(source: str | Path, device: str | torch.device = "cpu") -> Ge
     # Without memory, because the configuration may be damaged and ask for any amount.
     with torch.device("meta"):
         expected = {key: tuple(it.shape) for key, it in Generator(config).state_dict().items()}
+    expected[MEAN_W] = (config.style_dim,)
     with safe_open(path, framework="pt") as file:
         found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    found.setdefault(MEAN_W, expected[MEAN_W])  # files of before lack it
     wrong = sorted(key for key in expected | found if expected.get(key) != found.get(key))
     if wrong:
         key = wrong[0]
@@ -84,5 +91,7 @@ def load_generator(source: str | Path, device: str | torch.device = "cpu") -> Ge
             f"{expected.get(key, 'part of the model')}; make it again."
         )
     generator = Generator(config)
-    generator.load_state_dict(load_file(path))
+    tensors = load_file(path)
+    generator.mean_w = tensors.pop(MEAN_W, None)
+    generator.load_state_dict(tensors)
     return generator.to(device).eval().requires_grad_(False)
