@@ -1,5 +1,6 @@
 """Pictures that need a network: what they show is what the generator makes."""
 
+import sys
 from argparse import Namespace
 
 import numpy as np
@@ -14,7 +15,7 @@ from stylenat.images import to_uint8
 from stylenat.io import sha256, write_npz
 from stylenat.models import load_generator
 from stylenat.models.latents import generate, mean_style, render, styles
-from stylenat.pictures import tile
+from stylenat.pictures import save_animation, tile
 from stylenat.steps import attention, copies, latents
 from tests.test_sample import weights  # noqa: F401 (a fixture)
 
@@ -92,16 +93,108 @@ def test_interpolation_passes_the_seeds_and_returns(weights):  # noqa: F811
     assert near(last_leg[:, :132], tile(between[None], 1))
 
 
-def test_the_latents_step_writes_its_facts(weights, tmp_path):  # noqa: F811
+def test_seeds_psi_layers_walks_and_frames_are_chosen(weights, shown):  # noqa: F811
+    generator = load_generator(weights)
+    samples = dict(zip((3, 7, 11), generate(generator, [3, 7, 11]), strict=True))
+    _, facts = latents.draw_truncation(generator, "7,3", [1.0, -0.5])
+    pictures, rows, columns = shown[0][0]
+    assert (rows, columns) == (["seed 7", "seed 3"], ["ψ = 1", "ψ = -0.5"])
+    assert near(pictures[:, 0], np.stack((samples[7], samples[3])))
+    assert facts == {"seeds": "7,3", "truncation": "1.0, -0.5"}
+
+    _, facts = latents.draw_mixing(generator, "3", "7,11", [8])
+    pictures = shown[1][0][0]
+    assert near(pictures[0, 1:], np.stack((samples[7], samples[11])))
+    w = styles(generator, [3]).repeat(6, 1)
+    w[2:4] = styles(generator, [11])
+    assert near(pictures[1, 2], next(render(generator, w[None])))
+    assert facts["layers"] == "8², from the column" and facts["seeds"] == "3 (rows), 7,11 (columns)"
+    latents.draw_mixing(generator, "3", "7", [16, 4, 8])
+    assert near(shown[2][0][0][1, 1], samples[7]), "all levels from the column"
+
+    frames, comment = latents.interpolate(generator, ["3,7", "11,3"], 2)
+    assert len(frames) == 4 and "each through 2 seeds of 3,7 11,3 and back" in comment
+    for frame, left, right in ((0, 3, 11), (2, 7, 3)):
+        assert near(frames[frame], tile(np.stack((samples[left], samples[right])), 2))
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda g: latents.draw_truncation(g, psi=[0.5, float("nan")]), "--psi has 0.5, nan; give"),
+        (lambda g: latents.draw_mixing(g, layers=[8, 5]), "--layers 5: .* some of 4, 8, 16"),
+        (lambda g: latents.draw_mixing(g, columns="x"), "seeds 'x': 'x' is neither"),
+        (lambda g: latents.interpolate(g, ["1,2", "3"]), "--walks 1,2 3: they pass different"),
+        (lambda g: latents.interpolate(g, frames=0), "--frames is 0; give 1 or more"),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_sentence(weights, draw, message):  # noqa: F811
+    with pytest.raises(UserError, match=message):
+        draw(load_generator(weights))
+
+
+def step(monkeypatch, *arguments) -> None:
+    monkeypatch.setattr(sys, "argv", ["latents", "--device", "cpu", *map(str, arguments)])
+    latents.main()
+
+
+def test_the_latents_step_draws_what_has_an_output(weights, tmp_path, monkeypatch, caplog):  # noqa: F811
+    path = tmp_path / "x.gif"
+    step(
+        monkeypatch, "--weights", weights, "--interpolation", path, "--walks", "5,6", "--frames", 3
+    )
+    assert list(tmp_path.iterdir()) == [path]
+    with Image.open(path) as image:
+        assert image.n_frames == 6
+    with pytest.raises(SystemExit):
+        step(monkeypatch, "--weights", weights)
+    assert "nothing is to be drawn; give --truncation" in caplog.text
+
+
+def test_the_latents_step_writes_its_facts(weights, tmp_path, monkeypatch):  # noqa: F811
     kinds = {"truncation": "png", "mixing": "png", "interpolation": "gif"}
     paths = {name: tmp_path / f"{name}.{kind}" for name, kind in kinds.items()}
-    latents.run(Namespace(weights=weights, device=CPU, **paths))
+    options = [part for name, path in paths.items() for part in (f"--{name}", path)]
+    step(monkeypatch, "--weights", weights, *options)
     with Image.open(paths["truncation"]) as image:
         assert image.text["seeds"] == "0-5" and image.text["truncation"].startswith("0.0, 0.2")
     with Image.open(paths["mixing"]) as image:
         assert image.text["seeds"] == "0-3 (rows), 4-9 (columns)"
     with Image.open(paths["interpolation"]) as image:
         assert image.is_animated and b"linear in w" in image.info["comment"]
+
+
+def gradient(frame: int) -> np.ndarray:
+    """uint8 (64, 96, 3) without edges, which half as many colours as pixels would blur."""
+    y, x = np.mgrid[:64, :96]
+    return np.stack((2 * x, 3 * y, np.full_like(x, 40 * frame)), -1).astype(np.uint8)
+
+
+def test_an_mp4_shows_the_frames(tmp_path):
+    reader = pytest.importorskip("imageio_ffmpeg", reason="MP4 needs imageio-ffmpeg")
+    frames = [gradient(number) for number in range(5)]
+    save_animation(tmp_path / "x.mp4", frames, 100, "seeds 0-3; ψ")
+    header, *found = reader.read_frames(tmp_path / "x.mp4")
+    assert (header["codec"], header["size"], header["fps"]) == ("h264", (96, 64), 10)
+    found = [np.frombuffer(frame, np.uint8).reshape(64, 96, 3) for frame in found]
+    assert len(found) == 5
+    for frame, expected in zip(found, frames, strict=True):
+        assert np.abs(frame.astype(int) - expected).mean() < 4
+    assert "seeds 0-3; ψ".encode() in (tmp_path / "x.mp4").read_bytes()
+
+
+def test_an_mp4_without_its_package_is_one_sentence_first(tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(SystemExit):
+        step(monkeypatch, "--weights", tmp_path / "none", "--interpolation", tmp_path / "x.mp4")
+    assert "error: MP4 needs the package imageio-ffmpeg; install it with pip install" in caplog.text
+
+
+def test_an_mp4_that_cannot_be_encoded_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("stylenat.pictures.encoder", lambda: "false")
+    with pytest.raises(UserError, match="x.mp4 could not be written"):
+        save_animation(tmp_path / "x.mp4", [gradient(0)], 100, "")
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_attention_step(weights, tmp_path):  # noqa: F811
