@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -50,18 +51,24 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache/stylenat"
 
 
-@pytest.fixture
-def host(weights, cache, monkeypatch):  # noqa: F811
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Host)
-    server.files = {"/me/faces/resolve/main/model.safetensors": weights.read_bytes()}
-    server.asked, server.url = [], f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setenv("HF_ENDPOINT", f"{server.url}/")
+@contextmanager
+def serving(handler):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.files, server.asked, server.url = {}, [], f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=partial(server.serve_forever, poll_interval=0.01))
     thread.start()
     yield server
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture
+def host(weights, cache, monkeypatch):  # noqa: F811
+    with serving(Host) as server:
+        server.files["/me/faces/resolve/main/model.safetensors"] = weights.read_bytes()
+        monkeypatch.setenv("HF_ENDPOINT", f"{server.url}/")
+        yield server
 
 
 @pytest.fixture

@@ -1,7 +1,12 @@
 """A model repository: what is in it, that its numbers are of its weights, and what an upload sends."""
 
+import base64
+import json
+import os
+import subprocess
 import sys
 from argparse import Namespace
+from hashlib import sha256 as digest_of
 
 import numpy as np
 import pytest
@@ -9,6 +14,7 @@ import torch
 import yaml
 from PIL import Image
 
+import stylenat
 from stylenat.config import ModelConfig
 from stylenat.errors import UserError
 from stylenat.hub import is_repository
@@ -19,6 +25,8 @@ from stylenat.pictures import tile
 from stylenat.report.rows import frame_of
 from stylenat.report.tables import METRIC_COLUMNS
 from stylenat.steps import publish
+from tests.project import ROOT
+from tests.test_hub import Host, serving
 from tests.test_sample import weights  # noqa: F401 (a fixture)
 from tests.tiny import experiment
 
@@ -258,4 +266,102 @@ def test_without_the_package_there_is_one_sentence_first(weights, tmp_path, monk
     with pytest.raises(UserError, match="pip install huggingface_hub"):
         run(weights, tmp_path / "out", push="me/faces")
     assert not (tmp_path / "out").exists()
+
+
+# ------------------------------------------------------------------------------ huggingface_hub itself
+
+
+class ModelHub(Host):
+    """The hub's addresses that an upload uses, and what :class:`Host` serves of what came."""
+
+    def do_POST(self):
+        content = self._read()
+        self.server.asked.append(self.path)
+        repository = f"{self.server.url}/me/faces"
+        if self.headers["Authorization"] != "Bearer hf_mine":
+            self._answer(401, {"error": "Invalid username or password."})
+        elif self.path == "/api/repos/create":
+            self._answer(200, {"url": repository})
+        elif self.path == "/api/validate-yaml":
+            yaml.safe_load(json.loads(content)["content"].split("---\n")[1])
+            self._answer(200, {"errors": [], "warnings": []})
+        elif self.path == "/api/models/me/faces/preupload/main":
+            self._answer(200, {"files": [
+                {
+                    "path": file["path"],
+                    "uploadMode": "regular" if file["path"].endswith(("md", "json")) else "lfs",
+                    "shouldIgnore": False,
+                }
+                for file in json.loads(content)["files"]
+            ]})  # fmt: skip
+        elif self.path == "/me/faces.git/info/lfs/objects/batch":
+            objects = [
+                it | {"actions": {"upload": {"href": f"{self.server.url}/large/{it['oid']}"}}}
+                for it in json.loads(content)["objects"]
+            ]
+            self._answer(200, {"transfer": "basic", "objects": objects})
+        elif self.path == "/api/models/me/faces/commit/main":
+            self._commit([json.loads(line) for line in content.splitlines()])
+            oid = "0" * 40
+            self._answer(200, {"commitUrl": f"{repository}/commit/{oid}", "commitOid": oid})
+
+    def do_PUT(self):
+        self.server.files[self.path] = self._read()
+        self._answer(200, {})
+
+    def _commit(self, entries):
+        for entry in entries:
+            value, name = entry["value"], f"/me/faces/resolve/main/{entry['value'].get('path')}"
+            if entry["key"] == "file":
+                self.server.files[name] = base64.b64decode(value["content"])
+            elif entry["key"] == "lfsFile":
+                large = self.server.files.pop(f"/large/{value['oid']}")
+                assert digest_of(large).hexdigest() == value["oid"]
+                self.server.files[name] = large
+
+    def _read(self):
+        return self.rfile.read(int(self.headers["Content-Length"]))
+
+    def _answer(self, status, record):
+        content = json.dumps(record).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+def push(weights, output, url, token):  # noqa: F811
+    """The command, because huggingface_hub reads these variables when it is imported."""
+    pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
+    environment = os.environ | {
+        "HF_ENDPOINT": url, "HF_TOKEN": token, "HF_HOME": str(output / "hf"),
+        "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
+    }  # fmt: skip
+    command = [sys.executable, "-m", "stylenat.steps.publish", "--weights", weights]
+    command += ["--output", output, "--seeds", "0-3", "--device", "cpu", "--push", "me/faces"]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_what_is_uploaded_is_what_others_load(weights, tmp_path, monkeypatch):  # noqa: F811
+    with serving(ModelHub) as server:
+        done = push(weights, tmp_path, server.url, "hf_mine")
+        assert done.returncode == 0, done.stderr
+        assert f"me/faces: {server.url}/me/faces/commit/0000" in done.stderr
+        sent = {path.rpartition("/")[2]: content for path, content in server.files.items()}
+        assert sent == {name: (tmp_path / name).read_bytes() for name in CARD}
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        (found,) = stylenat.generate("me/faces", [3])
+    assert (found == next(generate(publish.load_generator(weights), [3]))).all()
+
+
+def test_an_upload_without_a_login_is_one_sentence(weights, tmp_path):  # noqa: F811
+    with serving(ModelHub) as server:
+        done = push(weights, tmp_path, server.url, "hf_wrong")
+    assert done.returncode == 1 and server.files == {}
+    last = done.stderr.splitlines()[-1]
+    assert "error: me/faces could not be uploaded" in last and "log in with" in last
     run(weights, tmp_path / "out")
