@@ -30,6 +30,7 @@ from stylenat.report.mosaic import draw_mosaic
 
 PIXELS = 1.0  # weight of the mean square of the pixels' differences, white minus black being 1
 NAMES = ("mean w", "w", "w+")
+STEPS = 1000  # iterations for w, and again for w+
 
 log = command.log
 
@@ -142,7 +143,7 @@ def main() -> None:
     options.add_argument("--output", type=Path, required=True, help="the folder")
     options.add_argument("--inception", type=Path, help="weights of Inception (pth); else lite0")
     options.add_argument(
-        "--steps", type=int, default=1000, help="iterations for w, and again for w+"
+        "--steps", type=int, default=STEPS, help="iterations for w, and again for w+"
     )
     options.add_argument("--seed", type=int, default=0, help="of the noise")
     command.main(options, run)
