@@ -122,7 +122,7 @@ def test_numbers_are_the_rows_of_these_weights_with_protocol_and_floor(weights, 
     (only,) = held_out["metrics"]
     assert only["value"] == 130.5 and only["args"]["n_real_held_out"] == 500
     assert "std" not in only["args"]
-    line = "| `fd_lite0` ↓ | `fd_lite0` | 123.5 ± 1.2 | 130.5 | 0.625 | 2,048 × 3 | 10,000 |"
+    line = "| `fd_lite0` ↓ | `fd_lite0` | 123.5 ± 1.25 | 130.5 | 0.625 | 2,048 × 3 | 10,000 |"
     assert body.count(line) == 1
     assert "| `recall_lite0` ↑ | `recall_lite0` | 0.500 |  |  | 2,048 × 1 | 10,000 |" in body
     assert "- `fd_lite0`: two lines" in body
@@ -131,6 +131,8 @@ def test_numbers_are_the_rows_of_these_weights_with_protocol_and_floor(weights, 
     assert "(recall)" not in missing and "held out of" not in missing
     assert "(precision)" in missing and "FID (Inception's" in missing and "(copies)" in missing
     assert "7.75" not in body and "9.50" not in body
+    assert "`fd_lite0` is no FID" in body and "total variation" not in body
+    assert "&" not in (tmp_path / "out/README.md").read_text(), "no alias of YAML"
 
 
 @pytest.mark.parametrize(

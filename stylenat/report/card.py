@@ -31,6 +31,12 @@ EXPECTED = {
     "copies": "whether samples repeat training images (copies)",
     "attribute": "how often samples have which attributes, and so whom or what they leave out",
 }
+# What has to be said of metrics whose names hold this.
+LEGEND = {
+    "lite0": "`lite0` is the features of an EfficientNet-lite0: `fd_lite0` is no FID.",
+    "attribute_tv": "`attribute_tv_…` is the distance (total variation) between how often reals and "
+    "samples have which attribute.",
+}
 INTENDED = (
     "Research on generative models, and pictures in the style of the data set. The pictures are "
     "made up. They are not evidence of anything, and not meant to deceive: say of what "
@@ -122,7 +128,7 @@ def _results(about: Published) -> list[dict[str, Any]]:
                 "split": split,
             }
             metrics = [_metric(row, key) for row in rows]
-            results.append({"task": TASK, "dataset": dataset, "metrics": metrics})
+            results.append({"task": dict(TASK), "dataset": dataset, "metrics": metrics})
     return results
 
 
@@ -189,7 +195,8 @@ def _data(about: Published) -> str:
     if data.get("count"):
         text += f": {data['count']:,} images"
     if data.get("filter"):
-        text += f" at {about.model.image_size}² (filter: {data['filter']})"
+        how = "not resized" if data["filter"] == "none" else f"resized by {data['filter']}"
+        text += f" at {about.model.image_size}² ({how})"
     if data.get("content_sha256"):
         text += f", SHA-256 of their pixels `{data['content_sha256']}`"
     for key, words in (("dataset_creator", "made by"), ("dataset_licence", "licence of the data:")):
@@ -213,7 +220,7 @@ def _measured(about: Published) -> str:
     for row in about.measured:
         value = _number(row["value"])
         if row.get("std") is not None:
-            value += f" ± {row['std']:.2g}"
+            value += f" ± {_number(row['std'])}"
         arrow = "↓" if row["better"] == "lower" else "↑"
         floor = floors.get((row["protocol"], row["metric"]), {})
         cells = [
@@ -232,12 +239,15 @@ def _measured(about: Published) -> str:
         for row in about.measured
         if row.get("note")
     ]
-    return (
-        f"{table}\n\n↓ lower is better, ↑ higher. ± is the standard deviation over sets of samples "
-        "(samples × sets). Real images are the floor: what a perfect generator would get. Values of "
-        "different protocols, feature networks or filters do not compare; metrics whose names end in "
-        "`lite0` are no FID."
-    ) + ("\n\n" + "\n".join(notes) if notes else "")
+    legend = (
+        "↓ lower is better, ↑ higher. ± is the standard deviation over sets of samples (samples × sets). "
+        "Real images are the floor: what a perfect generator would get. Values of different protocols, "
+        "feature networks or filters do not compare."
+    )
+    for part, text in LEGEND.items():
+        if any(part in row["metric"] for row in about.measured):
+            legend += f" {text}"
+    return "\n\n".join([table, legend] + (["\n".join(notes)] if notes else []))
 
 
 def _not_measured(about: Published) -> str:
