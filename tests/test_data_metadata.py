@@ -72,6 +72,16 @@ def test_blocks_that_make_no_sense_leave_the_pixels_as_they_are(entries):
     np.testing.assert_array_equal(found, decode(plain))
 
 
+def test_orientations_that_make_no_sense_are_noted_once(tmp_path, caplog):
+    senseless = [(2, 4, b"six\0"), (5, 1, struct.pack("<I", 60)), (3, 1, short(99))]
+    for number, entry in enumerate([*senseless, (3, 1, short(6)), None]):
+        block = exif([(0x0112, *entry)]) if entry else b""
+        (tmp_path / f"{number}.jpg").write_bytes(encoded("JPEG", exif=block))
+    pack(Folder(tmp_path), PackSettings("x", 4, "lanczos"), tmp_path / "x.lmdb", workers=2)
+    assert caplog.text.count("orientation") == 1
+    assert "x: 3 images have an orientation that makes no sense" in caplog.text
+
+
 entry = st.tuples(
     st.sampled_from([0x0112, 0x011A, 0x0117, 0x8769, 0x829A, 0x9000, 0x8825]),
     st.integers(0, 14),

@@ -1,6 +1,7 @@
 """Metadata in image files: only the orientation matters here, and nothing else in it may do harm."""
 
 import struct
+from collections.abc import Callable
 
 from PIL import ExifTags, Image
 
@@ -16,6 +17,8 @@ _SEGMENTS = range(0xE1, 0xEE)
 _OF_COLOURS = {0xE0: (b"JFIF\0", 14), 0xEE: (b"Adobe", 12)}
 _ALONE = (0x01, *range(0xD0, 0xD9))  # markers without a length
 _SCAN, _END = 0xDA, 0xD9
+
+SENSELESS = "an orientation that makes no sense, and are packed as they are stored"
 
 _TURNS = {
     2: (Image.Transpose.FLIP_LEFT_RIGHT,),
@@ -84,13 +87,15 @@ def _is_broken(marker: int, content: bytes) -> bool:
     return not content.startswith(name) or len(content) < least
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """The image turned as its metadata say; as it is where that says nothing that makes sense."""
+def upright(image: Image.Image, note: Callable[[str], None]) -> Image.Image:
+    """The image turned as its metadata say; as it is where that says nothing that makes sense, which
+    ``note`` is told."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # noqa: BLE001 - whatever a block of wrong types provokes in the reader
-        return image
-    if not isinstance(orientation, int):
+        orientation = None
+    if not (isinstance(orientation, int) and 1 <= orientation <= 8):
+        note(SENSELESS)
         return image
     for turn in _TURNS.get(orientation, ()):
         image = image.transpose(turn)

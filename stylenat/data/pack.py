@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -53,6 +54,7 @@ def pack(
     """
     workers = workers if workers > 1 else 0  # one process has nothing to gain from another
     progress = _Progress.resume(output, _fingerprint(source, settings))
+    odd: Counter[str] = Counter()
     with StoreWriter(output, resume=True) as writer:
         _confirm_written(writer, settings, workers)
         start = progress.position(len(writer))
@@ -62,7 +64,8 @@ def pack(
         # Messages of about 2 MB: many images at 32², one at 1024², to bound what is in flight.
         chunk = max(1, min(32, _MESSAGE // (3 * settings.resolution**2)))
         with closing(ordered_map(work, images, workers, chunk)) as results:
-            for index, result in zip(images, results, strict=True):
+            for index, (result, notes) in zip(images, results, strict=True):
+                odd.update(notes)
                 if isinstance(result, str):
                     progress.leave_out(index, source.names[index], result)
                     _check_limit(progress, settings.name, max_corrupt)
@@ -83,21 +86,26 @@ def pack(
             }
         )
     progress.path.unlink(missing_ok=True)
+    for note, count in odd.items():
+        log.warning("%s: %d images have %s", settings.name, count, note)
     if duplicates := record.get("duplicates"):
         log.warning("%s: %d images have the same pixels as another", settings.name, duplicates)
     return record
 
 
-def _pack_one(source: Source, settings: PackSettings, index: int) -> codec.Encoded | str:
-    """One image in its stored form, or why it is left out."""
+def _pack_one(
+    source: Source, settings: PackSettings, index: int
+) -> tuple[codec.Encoded | str, list[str]]:
+    """One image in its stored form, or why it is left out; and what is odd about it."""
+    notes: list[str] = []
     try:
-        data = source.read(index)
-        image = prepare(data, settings.resolution, settings.filter, source.pixel_md5(index))
+        data, expected = source.read(index), source.pixel_md5(index)
+        image = prepare(data, settings.resolution, settings.filter, expected, notes.append)
     except Unusable as error:
-        return str(error)
+        return str(error), notes
     except OSError as error:
-        return f"cannot be read: {error.strerror or error}"
-    return codec.encode(image, settings.codec, source.attributes(index))
+        return f"cannot be read: {error.strerror or error}", notes
+    return codec.encode(image, settings.codec, source.attributes(index)), notes
 
 
 def _confirm_written(writer: StoreWriter, settings: PackSettings, workers: int) -> None:

@@ -3,7 +3,7 @@
 ==========================  ======================================================================
 input                       outcome
 ==========================  ======================================================================
-EXIF orientation            applied: the image is packed upright; one that makes no sense is ignored
+EXIF orientation            applied: the image is packed upright; one that makes no sense is noted
 other metadata              ignored, whatever is wrong with it
 greyscale, 1 bit            the value in all three channels
 16 bit per channel          the high byte of each value
@@ -26,6 +26,7 @@ truncated, corrupt, empty   left out: half an image is never packed
 import hashlib
 import io
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
@@ -50,21 +51,29 @@ class Unusable(Exception):
     """This image is left out; the message says why, in a few words that name no address."""
 
 
+Note = Callable[[str], None]
+
+
 def prepare(
-    data: bytes | Image.Image, resolution: int, filter: str, expected_md5: str | None = None
+    data: bytes | Image.Image,
+    resolution: int,
+    filter: str,
+    expected_md5: str | None = None,
+    note: Note = lambda text: None,
 ) -> Image.Image:
     """Decode, turn upright, convert to RGB, crop, resize: a square RGB image.
 
     ``filter`` is a key of :data:`FILTERS`. Raises :class:`Unusable` as the table above says, and
-    where the decoded pixels should have an ``expected_md5`` and have another.
+    where the decoded pixels should have an ``expected_md5`` and have another. ``note`` is told what
+    is odd about an image that is used all the same.
     """
-    image = decode(data) if isinstance(data, bytes) else data
+    image = decode(data, note) if isinstance(data, bytes) else data
     if expected_md5 and pixel_md5(image) != expected_md5:
         raise Unusable("its pixels are not the official ones")
     return _resize(_square(image), resolution, filter)
 
 
-def decode(data: bytes) -> Image.Image:
+def decode(data: bytes, note: Note = lambda text: None) -> Image.Image:
     """The image in RGB, upright, as the table above says; else :class:`Unusable`."""
     try:
         with warnings.catch_warnings():
@@ -75,7 +84,7 @@ def decode(data: bytes) -> Image.Image:
             with Image.open(io.BytesIO(pixels), formats=_FORMATS) as image:
                 image.load()
                 image.info |= turning
-                return _to_rgb(upright(image))
+                return _to_rgb(upright(image, note))
     except UnidentifiedImageError:
         raise Unusable("not an image, or of a format that is not read") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
