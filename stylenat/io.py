@@ -3,11 +3,13 @@
 No torch here, so that tables and figures start in a moment.
 """
 
+import fcntl
 import hashlib
 import json
 import os
+import socket
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +39,57 @@ def atomic(path: str | Path) -> Iterator[Path]:
         sync_directory(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise UserError(
-            f"{path} could not be written ({error.strerror or error}); "
-            "free the space or fix the permissions and run the same command again."
-        ) from error
+        raise unwritten(path, error) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def unwritten(path: Path, error: Exception) -> UserError:
+    """For a file that could not be written, whatever the system said."""
+    return UserError(
+        f"{path} could not be written ({getattr(error, 'strerror', None) or error}); free the space "
+        "or fix the permissions and run the same command again."
+    )
+
+
+@contextmanager
+def alone(path: str | Path) -> Iterator[None]:
+    """Keep other processes, of this machine or another, from making ``path`` as long as the body runs.
+
+    For files that are made over many minutes under names that every process would use. A second one
+    gets a :class:`UserError`; the lock ends with its process, however that ends.
+    """
+    path = Path(path)
+    lock = path.with_name(f"{path.name}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise unwritten(path, error) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 200).decode(errors="replace")
+            raise UserError(
+                f"{path} is being made by another process ({holder}); wait for it, or end it, and "
+                "run the same command again."
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        with suppress(OSError):
+            os.fchmod(
+                descriptor, 0o666
+            )  # it may outlive this process, and the next user be another
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()} on {socket.gethostname()}".encode())
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
 
 
 def sync_directory(path: Path) -> None:

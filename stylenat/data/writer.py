@@ -24,7 +24,7 @@ from stylenat.data import codec
 from stylenat.data.environment import open_readonly
 from stylenat.data.store import META_KEY, attributes_key, index_key, key_index
 from stylenat.errors import UserError
-from stylenat.io import sync_directory
+from stylenat.io import sync_directory, unwritten
 
 _TRANSACTION = 32 << 20  # bytes of images held in memory, and lost by a kill
 _MAPPED = 128  # images read back before the file is mapped anew
@@ -103,7 +103,7 @@ class StoreWriter:
             os.replace(self.partial, self.path)
             sync_directory(self.path.parent)
         except OSError as error:
-            raise _unwritten(self.path, error) from error
+            raise unwritten(self.path, error) from error
         return record
 
     def _survey(self) -> tuple[int, bool]:
@@ -176,14 +176,7 @@ def _commit(path: Path, items: list[tuple[bytes, bytes]]) -> None:
             for key, value in items:
                 transaction.put(key, value, append=True)
     except lmdb.Error as error:
-        raise _unwritten(path, error) from error
-
-
-def _unwritten(path: Path, error: Exception) -> UserError:
-    return UserError(
-        f"{path} could not be written ({getattr(error, 'strerror', None) or error}); free the space "
-        "or fix the permissions and run the same command again."
-    )
+        raise unwritten(path, error) from error
 
 
 def partial_path(path: Path) -> Path:

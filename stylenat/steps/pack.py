@@ -11,7 +11,7 @@ from stylenat.data.pack import PackSettings, pack
 from stylenat.data.prepare import FILTERS
 from stylenat.data.sources import open_source
 from stylenat.data.sources.split import Split
-from stylenat.io import read_json
+from stylenat.io import alone, read_json
 
 
 def run(args: argparse.Namespace) -> None:
@@ -21,7 +21,10 @@ def run(args: argparse.Namespace) -> None:
     if args.test_share is not None:
         source = Split(source, args.test_share, args.held_out)
     settings = PackSettings(args.name, args.resolution, args.filter)
-    with command.progress(total=len(source.names), desc="packing", unit="image") as bar:
+    with (
+        alone(args.output),
+        command.progress(total=len(source.names), desc="packing", unit="image") as bar,
+    ):
         record = pack(
             source, settings, args.output, args.workers, args.max_corrupt, advance=bar.update
         )

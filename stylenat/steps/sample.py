@@ -17,7 +17,7 @@ from PIL import Image
 
 from stylenat import command, runtime
 from stylenat.data.writer import write_store
-from stylenat.io import atomic, sha256
+from stylenat.io import alone, atomic, sha256
 from stylenat.models import load_generator, read_header
 from stylenat.models.latents import MEAN_SEEDS, generate, parse_seeds
 
@@ -32,7 +32,8 @@ def run(args: argparse.Namespace) -> None:
         unit="img",
     )
     if args.output.suffix == ".lmdb":
-        write_store(args.output, pictures, _metadata(args))
+        with alone(args.output):
+            write_store(args.output, pictures, _metadata(args))
     else:
         _write_pngs(args.output, seeds, pictures, args.batch_size)
 

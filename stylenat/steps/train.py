@@ -6,8 +6,10 @@ stopped on request with everything saved.
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -21,7 +23,7 @@ from stylenat.data.loader import Loader, mirror
 from stylenat.data.sampler import batch_indices, flips
 from stylenat.data.store import ImageStore
 from stylenat.errors import UserError
-from stylenat.io import read_json
+from stylenat.io import alone, read_json
 from stylenat.models import save_generator
 from stylenat.training import distributed
 from stylenat.training.build import build_trainer
@@ -71,6 +73,13 @@ def data_identity(path: Path, experiment: ExperimentConfig) -> dict:
 
 
 def run(args: argparse.Namespace) -> None:
+    # Before the ranks meet, so that one that is refused keeps none waiting.
+    writes = os.environ.get("RANK", "0") == "0"
+    with alone(args.state) if writes else nullcontext():
+        _train(args)
+
+
+def _train(args: argparse.Namespace) -> None:
     interruption = Interruption(args.time_limit)
     experiment = ExperimentConfig.from_dict(read_json(args.experiment))
     data = data_identity(args.data, experiment)
