@@ -63,7 +63,13 @@ def address(repository: str) -> str:
 def cache_folder() -> Path:
     """``$XDG_CACHE_HOME/stylenat``, or ``~/.cache/stylenat``."""
     home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "stylenat"
+    try:
+        return (Path(home) if home else Path.home() / ".cache") / "stylenat"
+    except RuntimeError:  # no HOME, and a user that the system does not know
+        raise UserError(
+            "this user has no home directory to keep downloads in; set XDG_CACHE_HOME to a folder "
+            "that can be written, or download the file and give its path."
+        ) from None
 
 
 def _cached(url: str) -> Path:
