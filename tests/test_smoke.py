@@ -1,9 +1,11 @@
 """The whole chain at a tiny size, from the embedded data set to the report, through every rule."""
 
 import csv
+import json
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -138,3 +140,76 @@ def test_a_second_run_does_nothing(chain):
     done = again(chain)
     assert done.returncode == 0
     assert "Nothing to be done" in done.stdout + done.stderr
+
+
+# ------------------------------------------------------------------ empty, as after a power cut
+
+# Every kind of result, and the log of a step that reads it.
+READERS = {
+    "data/faces32.download.json": "pack/faces32.log",
+    "data/faces32.lmdb": "train/faces32.4.log",
+    "data/faces32.lite0.all.features.npz": "metrics/faces32.4.fd_lite0.log",
+    "weights/lite0.pth": "statistics/faces32.lite0.all.log",
+    "faces32/experiment.json": "initialise/faces32.0.log",
+    "faces32/train/2.state": "train/faces32.4.log",
+    "faces32/train/4.jsonl": "curve/faces32.log",
+    "faces32/weights/4.safetensors": "grid/faces32.4.log",
+    "faces32/statistics/2.lite0.0-15.npz": "metrics/faces32.2.fd_lite0.log",
+    "faces32/features/4.lite0.0-15.npz": "metrics/faces32.4.fd_lite0.log",
+    "faces32/metrics/4.fd_lite0.json": "tables/faces32_fd_lite0.log",
+    "faces32/neighbours/4.copies_lite0.npz": "copies/faces32.4.copies_lite0.log",
+    "faces32/throughput.json": "tables/faces32_throughput.log",
+    "faces32/compare.png": "overview/faces32.log",
+    "faces32_metrics.csv": "overview/faces32.log",
+    "faces32_fd_lite0.csv": "figures/figures.log",
+}
+# Pictures and pages, which nobody but people reads; and what a restart alone needs, or nobody.
+UNREAD = r".*\.(png|svg|gif|html)|.*\.state\.(rolling|records)|.*/reach.csv|(logs|benchmarks)/.*"
+
+
+def folder_and_suffix(name: str) -> tuple[Path, str]:
+    return Path(name).parent, Path(name).suffix
+
+
+def test_an_empty_file_of_any_kind_is_named_by_the_step_that_reads_it(chain):
+    results = chain / "results"
+    names = (str(it.relative_to(results)) for it in results.rglob("*") if it.is_file())
+    kinds = {folder_and_suffix(name) for name in names if not re.fullmatch(UNREAD, name)}
+    assert kinds <= {folder_and_suffix(name) for name in READERS}
+    before = {path: path.read_bytes() for path in results.rglob("*.*") if path.is_file()}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.emptied", str(chain)],
+        input=json.dumps(READERS),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+    )
+    for name, (status, line) in json.loads(done.stdout).items():
+        assert status == 1 and "error: " in line, (name, line)
+        assert name in line and "it is empty" in line, (name, line)
+    for path, content in before.items():
+        assert path.suffix == ".log" or path.read_bytes() == content, f"{path} was written anew"
+
+
+def test_empty_files_are_named_and_made_again(chain):
+    grid = chain / "results/faces32/grids/4.png"
+    before = grid.read_bytes()
+    grid.write_bytes(b"")
+    warned = snakemake("--dry-run", "--configfile", CONFIG, cwd=chain).stderr
+    assert "1 results are empty, as after a power cut (results/faces32/grids/4.png)" in warned
+    run(*re.search("`(find .*)`", warned)[1].split(), cwd=chain)
+    assert again(chain).returncode == 0 and grid.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_everything_is_made_again(chain):
+    results = chain / "results"
+    paths = {path for path in results.rglob("*.*") if path.is_file() and "logs" not in path.parts}
+    kept = {it: it.read_bytes() for it in paths if it.suffix in (".lmdb", ".state", ".npz", ".gif")}
+    for path in paths:
+        path.write_bytes(b"")
+    run("find", "results/", "-type", "f", "-empty", "-delete", cwd=chain)
+    assert again(chain).returncode == 0
+    for path in paths - {results / "report.html"}:
+        assert path.stat().st_size > 0 and path.read_bytes() == kept.get(path, path.read_bytes())

@@ -302,6 +302,16 @@ def test_a_target_that_the_configuration_has_not_is_refused(clone, target, messa
     assert done.stderr.strip().splitlines()[-1].startswith(f"error: {message}")
 
 
+def test_results_on_a_disk_that_is_not_mounted_are_refused(clone, tmp_path):
+    (tmp_path / "results").symlink_to("/nowhere/results")
+    arguments = ("--dry-run", "--snakefile", clone / "Snakefile", "--directory", tmp_path)
+    done = snakemake(*map(str, arguments), cwd=clone)
+    last = done.stderr.strip().splitlines()[-1]
+    assert (
+        last == "error: results is a link to /nowhere/results, which is not there; mount or make it"
+    )
+
+
 def test_it_runs_in_another_directory_with_the_configuration_beside_it(clone, tmp_path):
     target = "results/faces32/experiment.json"
     arguments = ("--cores", "1", "--snakefile", clone / "Snakefile", "--directory", tmp_path)

@@ -86,7 +86,7 @@ def _open_checked(data: Path, size: int) -> lmdb.Environment:
     except lmdb.Error as error:
         raise UserError(
             f"{data} is not an LMDB file, or is cut off at its start ({size} bytes; "
-            f"{described(data)})."
+            f"{described(data)}); delete it and make or copy it again."
         ) from error
     # The pages are mapped, not read: touching one beyond the end of the file kills the process.
     needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]

@@ -1,7 +1,8 @@
-"""Whether a folder of images is as it was, by names, sizes and times: quick, even for many files."""
+"""Whether folders are as they were left, by names, sizes and times: quick, even for many files."""
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,3 +44,20 @@ def changed_folder(manifest: str | Path) -> str | None:
     except (UserError, KeyError, TypeError):
         return None  # not there yet, or older; or damaged, which packing will say
     return source["path"] if listing not in (None, listing_of_source(source)) else None
+
+
+# Not results, or not yet.
+_LEFT_OUT = ("logs", "wandb", "tensorboard", ".download", ".part", ".lock")
+
+
+def empty_results(folder: str | Path) -> list[str]:
+    """Results without a byte, as a power cut may leave them: no step writes such."""
+    found = []
+    for path, subfolders, files in os.walk(folder):
+        subfolders[:] = [name for name in subfolders if not name.endswith(_LEFT_OUT)]
+        for name in files:
+            file = os.path.join(path, name)
+            with suppress(OSError):  # gone in the meantime, or a link to nothing
+                if not name.endswith(_LEFT_OUT) and os.path.getsize(file) == 0:
+                    found.append(file)
+    return sorted(found)

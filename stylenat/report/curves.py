@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from stylenat.errors import UserError
+from stylenat.io import described
 from stylenat.report.style import (
     BLACK,
     BLUE,
@@ -55,7 +56,13 @@ def read_training(paths: Iterable[str | Path]) -> pd.DataFrame:
     for path in map(Path, paths):
         if not path.exists():
             raise UserError(f"{path} does not exist; train this segment first.")
-        for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
+        lines = path.read_text(errors="replace").splitlines()
+        if not lines:
+            raise UserError(
+                f"{path} holds no training record ({described(path)}); delete it, which trains this "
+                "segment again."
+            )
+        for number, line in enumerate(lines, start=1):
             try:
                 record = json.loads(line)
             except json.JSONDecodeError:
@@ -65,8 +72,6 @@ def read_training(paths: Iterable[str | Path]) -> pd.DataFrame:
                     f"{path}, line {number}: not a training record; train this segment again."
                 )
             records.append(record)
-    if not records:
-        raise UserError("the training records are empty: no iteration was logged.")
     return pd.DataFrame(records).sort_values("images_seen", kind="stable")
 
 

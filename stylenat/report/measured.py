@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from stylenat.errors import UserError
-from stylenat.io import brief
+from stylenat.io import brief, described
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ def read_table(path: str | Path) -> pd.DataFrame:
         frame = pd.read_csv(path)
     except (OSError, ValueError) as error:  # pandas' own are ValueErrors
         raise UserError(
-            f"{path} cannot be read ({brief(error)}); delete it and run the step tables again."
+            f"{path} cannot be read ({described(path)}; {brief(error)}); delete it and run the step "
+            "tables again."
         ) from error
     if not {"experiment", "kind"} <= set(frame) or not {"value", "images_per_second"} & set(frame):
         raise UserError(f"{path} is not a result table of ours; make it with the step tables.")

@@ -14,7 +14,8 @@ from typing import Any
 import pandas as pd
 
 from stylenat.config import ExperimentConfig
-from stylenat.io import atomic
+from stylenat.errors import UserError
+from stylenat.io import atomic, described
 
 STYLE = """
 .overview { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 90rem; margin: 1em auto;
@@ -92,7 +93,12 @@ def write_overview(
     """
     snapshot = metrics[metrics["kind"] == "snapshot"].iloc[0]
     made = _made(experiment, snapshot, training)
-    data = base64.b64encode(picture.read_bytes()).decode()
+    content = picture.read_bytes()
+    if not content.startswith(b"\x89PNG"):
+        raise UserError(
+            f"{picture} is not a PNG ({described(picture)}); delete it and run the step compare again."
+        )
+    data = base64.b64encode(content).decode()
     title = f"{experiment.name}: {_text(snapshot['method'])} at {experiment.model.image_size}²"
     with atomic(path) as temporary:
         temporary.write_text(

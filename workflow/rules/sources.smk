@@ -1,7 +1,7 @@
-# Whether folders of images are as they were when they were packed.
+# Whether results, and the folders of images that they are of, are as they were left.
 from snakemake.logging import logger
 
-from stylenat.data.listing import changed_folder
+from stylenat.data.listing import changed_folder, empty_results
 
 
 def warn_of_changed_folders():
@@ -16,6 +16,25 @@ def warn_of_changed_folders():
             )
 
 
+def warn_of_empty_results():
+    """Which Snakemake takes for made, because it looks at names and times alone."""
+    if empty := empty_results("results"):
+        shown = ", ".join(empty[:3]) + (" …" if len(empty) > 3 else "")
+        logger.warning(
+            f"{len(empty)} results are empty, as after a power cut ({shown}); to make them again, run "
+            "`find results/ -type f -empty -delete` and then this command"
+        )
+
+
+def require_results():
+    """Refuse a link to a disk that is not mounted; Snakemake could only say that a folder is missing."""
+    results = Path("results")
+    if results.is_symlink() and not results.exists():
+        refuse(f"results is a link to {results.readlink()}, which is not there; mount or make it")
+
+
 # Not once more in every job.
 if workflow.is_main_process:
+    require_results()
     warn_of_changed_folders()
+    warn_of_empty_results()

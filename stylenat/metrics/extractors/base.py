@@ -80,7 +80,8 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         raise UserError(f"{path} does not exist; fetch it with stylenat.steps.weights.") from None
     except Exception as error:  # whatever a damaged file provokes in the reader
         raise UserError(
-            f"{path} is truncated or not a file of plain weights ({described(path)}); fetch it again."
+            f"{path} is truncated or not a file of plain weights ({described(path)}); delete it and "
+            "fetch it again."
         ) from error
     if not isinstance(tensors, dict) or not all(torch.is_tensor(v) for v in tensors.values()):
         raise UserError(f"{path} does not hold a state dict; give the file of plain weights.")
