@@ -360,6 +360,10 @@ def test_measurements_say_which_way_is_better_and_what_their_uncertainty_is():
     )
     score = measure("inception_score", "inception", head=normal(2, 12))["inception_score"]
     assert score.uncertainty_of == "std over 10 splits of 10"
+    generated = normal(1, 100, shift=0.2)[::-1]
+    again = statistics(generated, "inception", head=normal(2, 12))
+    (reversed_,) = METRICS["inception_score"].measure(again)(again)
+    assert reversed_.value == score.value, "whatever the order of the images"
 
 
 def test_moments_alone_leave_the_uncertainty_of_a_frechet_distance_open():

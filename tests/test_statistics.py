@@ -1,5 +1,7 @@
 """From stored images to statistics: the step `statistics`, its subsets and its parts."""
 
+import hashlib
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch
 from stylenat.data.store import ImageStore
 from stylenat.errors import UserError
 from stylenat.io import sha256
+from stylenat.metrics.collect import chosen
 from stylenat.metrics.extractors import features
 from stylenat.metrics.moments import Moments, Statistics
 from stylenat.metrics.subsets import choose
@@ -107,8 +110,8 @@ def test_attributes_are_kept_beside_the_features_in_the_same_order(workplace):
     values = result.record["attributes"]["hairColor"]
     assert [values[code] for code in result.labels[:, 0]] == colours
     drawn = Statistics.load(compute(workplace, path, subset="20", keep=True))
-    chosen = choose("20", 50, seed=0)
-    assert [values[code] for code in drawn.labels[:, 0]] == [colours[i] for i in chosen]
+    indices = chosen("20", ImageStore(path))
+    assert [values[code] for code in drawn.labels[:, 0]] == [colours[i] for i in indices]
     assert len(drawn.features) == 20
 
     bare = Statistics.load(compute(workplace, path))
@@ -135,9 +138,24 @@ def test_a_numbered_subset_is_drawn_by_seed_without_replacement(workplace):
     moments = Statistics.load(first).moments
     assert moments.count == 40
     np.testing.assert_array_equal(moments.outer, Statistics.load(second).moments.outer)
-    chosen = expected_features(images[choose("40", 150, seed=0)])
-    np.testing.assert_allclose(moments.mean, chosen.mean(0), rtol=1e-6)
+    in_order = sorted(images, key=lambda image: hashlib.sha256(image.tobytes()).digest())
+    drawn = expected_features(np.array(in_order)[choose("40", 150, seed=0)])
+    np.testing.assert_allclose(moments.mean, drawn.mean(0), rtol=1e-6)
     assert Statistics.load(first).record["seed"] == 0
+
+
+def test_a_numbered_subset_does_not_depend_on_the_order_of_the_images(workplace):
+    images = random_images(0, 90)
+    images[1] = images[0]  # of equal images, either
+    again = images[np.random.default_rng(3).permutation(90)]
+    drawn = []
+    for number, some in enumerate((images, again)):
+        one = ImageStore(store(workplace / f"{number}.lmdb", some))
+        indices = chosen("40", one)
+        assert (np.diff(indices) > 0).all()
+        drawn.append(sorted(some[index].tobytes() for index in indices))
+    assert drawn[0] == drawn[1]
+    assert chosen("90", one).tolist() == [*range(90)]
 
 
 def test_subsets():

@@ -2,6 +2,7 @@
 are any, under ``00000012.json``, and a JSON record of the whole under ``__meta__``."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -56,6 +57,12 @@ class ImageStore:
             )
         return json.loads(value)
 
+    @cached_property
+    def digests(self) -> list[bytes]:
+        """:func:`codec.pixel_digest` of every image, in order; all of them are decoded for it."""
+        with ThreadPoolExecutor() as pool:
+            return list(pool.map(self._digest, range(len(self))))
+
     def __len__(self) -> int:
         return self.metadata["count"]
 
@@ -83,6 +90,9 @@ class ImageStore:
             return None if value is None else json.loads(value)
         except ValueError as error:
             raise self._damaged(index, f"its attributes: {error}") from error
+
+    def _digest(self, index: int) -> bytes:
+        return codec.pixel_digest(self.read(index))
 
     def _damaged(self, index: int, reason: str) -> UserError:
         return UserError(

@@ -13,7 +13,7 @@ from stylenat.errors import UserError
 from stylenat.metrics.attributes import encode
 from stylenat.metrics.extractors.features import Extractor, features
 from stylenat.metrics.moments import Moments, Statistics
-from stylenat.metrics.subsets import choose
+from stylenat.metrics.subsets import choose, digest_order
 
 SUBSET_SEED = 0  # part of a protocol's meaning, so not an option
 
@@ -48,9 +48,16 @@ def label(statistics: Statistics, stores: list[ImageStore], subset: str) -> None
 
 
 def chosen(subset: str, store: ImageStore) -> np.ndarray:
-    """Ascending indices of a subset, or, for ``class=name``, of a class."""
+    """Ascending indices of a subset, or, for ``class=name``, of a class.
+
+    A number of images is drawn from all of them in the order of their pixels' hashes, so which ones
+    depends on neither their names nor their places. The paper's code draws 50,000 reals without a
+    seed, and any draw is one of those that it may have made.
+    """
     if not subset.startswith(f"{CLASS}="):
-        return choose(subset, len(store), SUBSET_SEED)
+        drawn = choose(subset, len(store), SUBSET_SEED)
+        whole = len(drawn) == len(store)
+        return drawn if whole else np.sort(digest_order(store.digests)[drawn])
     wanted = subset.removeprefix(f"{CLASS}=")
     if wanted not in (classes := store.metadata.get("classes", [])):
         there = f"there are {', '.join(classes)}" if classes else "it has no class labels"

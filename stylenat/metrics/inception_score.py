@@ -5,6 +5,7 @@ import numpy as np
 from stylenat.errors import UserError
 from stylenat.metrics.base import Measure, Measurement, Metric, extractor_of, features_of
 from stylenat.metrics.moments import Statistics
+from stylenat.metrics.subsets import content_order
 
 SPLITS = 10
 BLOCK = 4096  # images whose class probabilities are in memory at once
@@ -37,7 +38,8 @@ def _score(features: np.ndarray, head: np.ndarray) -> float:
 
 
 def _measure(real: Statistics) -> Measure:
-    """Inception Score, of the generated images alone."""
+    """Inception Score, of the generated images alone, split at random by their contents: in the order
+    of files, a split might be a single class."""
 
     def measure(generated: Statistics) -> list[Measurement]:
         features = features_of(generated)
@@ -45,7 +47,7 @@ def _measure(real: Statistics) -> Measure:
             raise UserError(
                 f"{extractor_of(generated)} has no class logits; inception_score needs inception."
             )
-        values = inception_scores(features, generated.head)
+        values = inception_scores(features[content_order(features)], generated.head)
         return [
             Measurement(
                 "inception_score",

@@ -1,7 +1,8 @@
-"""Which images of a set are counted: all, or a seeded draw; and an order of vectors, and halves of
-them, that do not depend on where they stand."""
+"""Which images of a set are counted: all, or a seeded draw; and an order of images or vectors, and
+halves of them, that do not depend on where they stand."""
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -25,8 +26,12 @@ def choose(subset: str, count: int, seed: int) -> np.ndarray:
 def content_order(features: np.ndarray) -> np.ndarray:
     """Indices (n,) that put vectors (n, d) into an order that their contents alone decide, as random
     as a hash."""
-    digests = [hashlib.sha256(np.ascontiguousarray(row)).digest() for row in features]
-    return np.array(sorted(range(len(features)), key=digests.__getitem__), np.int64)
+    return digest_order([hashlib.sha256(np.ascontiguousarray(row)).digest() for row in features])
+
+
+def digest_order(digests: Sequence[bytes]) -> np.ndarray:
+    """Indices (n,) that sort hashes of what the order is to depend on."""
+    return np.array(sorted(range(len(digests)), key=digests.__getitem__), np.int64)
 
 
 def halves(features: np.ndarray, splits: int) -> np.ndarray:

@@ -11,7 +11,9 @@ _SEED = 0  # of the draw, part of what the two parts are
 class Split(Source):
     """The held-out share of a source's images, or all others.
 
-    The draw depends on the number of images and the share alone; both parts keep the order.
+    The draw depends on the number of images and the share alone; both parts keep the order. It is one
+    of places in the source's list, not of contents: those are not known before every image was read,
+    which would be done once more for each part.
     """
 
     def __init__(self, source: Source, share: float, held_out: bool) -> None:
