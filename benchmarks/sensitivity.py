@@ -67,7 +67,8 @@ def run(args: argparse.Namespace) -> None:
     held_out = ImageStore(args.results / f"data/{args.dataset}.test.lmdb")
     indices = range(min(args.images, len(held_out)))
     images = np.stack([held_out.read(index) for index in indices]).astype(np.float32)
-    real = _statistics(np.concatenate(list(features(network, reference, range(len(reference))))))
+    found = features(network, reference, range(len(reference)))
+    real = _statistics(np.concatenate([vectors for vectors, _ in found]))
     measures = [METRICS[name].measure(real) for name in MEASURED]
     rows: list[Row] = []
     for name, change in CHANGES.items():

@@ -67,11 +67,13 @@ def test_features_come_in_the_order_asked_for_whatever_the_threads(workplace):
     threads = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        batches = list(features.features(network, ImageStore(path), order))
+        batches, small = zip(*features.features(network, ImageStore(path), order), strict=True)
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(threads)
     np.testing.assert_allclose(np.concatenate(batches), expected_features(images[order]), rtol=1e-5)
+    # Each pixel of 8 × 8 becomes 4 × 4 of the thumbnail, whose middle it is.
+    assert np.abs(np.concatenate(small).mean((1, 2)) - images[order].mean((1, 2))).max() < 3
 
 
 def test_parts_of_a_set_give_the_statistics_of_the_whole(workplace):

@@ -14,6 +14,7 @@ from stylenat.metrics.attributes import encode
 from stylenat.metrics.extractors.features import Extractor, features
 from stylenat.metrics.moments import Moments, Statistics
 from stylenat.metrics.subsets import choose, digest_order
+from stylenat.metrics.thumbnails import SIDE
 
 SUBSET_SEED = 0  # part of a protocol's meaning, so not an option
 
@@ -25,19 +26,22 @@ def collect(
     keep: bool = True,
     progress: Callable[..., tqdm] = tqdm,
 ) -> Statistics:
-    """Of the images of ``subset`` (all, a number, or class=NAME); with every image's features, if
-    these are to be kept."""
+    """Of the images of ``subset`` (all, a number, or class=NAME); with every image's features and
+    thumbnail, if these are to be kept."""
     indices = chosen(subset, store)
     moments = Moments.zeros(network.dimension)
     kept = np.empty((len(indices), network.dimension), np.float32) if keep else None
+    thumbnails = np.empty((len(indices), SIDE, SIDE, 3), np.uint8) if keep else None
     with progress(total=len(indices), desc=store.path.name, unit="img") as bar:
-        for batch in features(network, store, indices):
+        for batch, small in features(network, store, indices):
             if kept is not None:
-                kept[moments.count : moments.count + len(batch)] = batch
+                rows = slice(moments.count, moments.count + len(batch))
+                kept[rows], thumbnails[rows] = batch, small
             moments.update(batch)
             bar.update(len(batch))
     record = _record(network, store.metadata, subset)
-    return Statistics(moments, record, kept, network.head if keep else None)
+    head = network.head if keep else None
+    return Statistics(moments, record, kept, head, thumbnails=thumbnails)
 
 
 def label(statistics: Statistics, stores: list[ImageStore], subset: str) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from stylenat.metrics.base import ERROR_OF, Measure, Measurement, Metric, extractor_of, features_of
 from stylenat.metrics.moments import Statistics
 from stylenat.metrics.neighbours import nearest
+from stylenat.metrics.thumbnails import Thumbnails
 
 # A sample nearer to a training image than all but this share of the training images are to each
 # other counts as a copy. New images from the same distribution are flagged about as often.
@@ -37,17 +38,27 @@ class TrainingSet:
 
 
 def _measure(real: Statistics) -> Measure:
-    """The share of samples that are copies of training images."""
+    """The share of samples that are copies of training images, by their features and by their pixels."""
     training = TrainingSet.of(features_of(real))
+    searched, note = None, None
+    if real.thumbnails is not None:
+        searched = Thumbnails.of(real.thumbnails, COPY_QUANTILE)
+        shares = (f"{change} {share:.1%}" for change, share in searched.detected().items())
+        note = f"found of altered training images: {', '.join(shares)}"
 
-    def measure(generated: Statistics) -> list[Measurement]:
-        flags = training.copies(features_of(generated))
+    def share(name: str, flags: np.ndarray, note: str | None = None) -> Measurement:
         # The second part is the threshold's: of the training images, two are often each other's
         # nearest, so that half as many distances are independent.
         variance = flags.var(ddof=1) / len(flags)
         variance += 2 * COPY_QUANTILE * (1 - COPY_QUANTILE) / len(training.features)
-        name = f"copies_{extractor_of(real)}"
-        return [Measurement(name, float(flags.mean()), "lower", float(np.sqrt(variance)), ERROR_OF)]
+        error = float(np.sqrt(variance))
+        return Measurement(f"copies_{name}", float(flags.mean()), "lower", error, ERROR_OF, note)
+
+    def measure(generated: Statistics) -> list[Measurement]:
+        found = [share(extractor_of(real), training.copies(features_of(generated)))]
+        if searched is not None and generated.thumbnails is not None:
+            found.append(share("pixels", searched.copies(generated.thumbnails), note))
+        return found
 
     return measure
 

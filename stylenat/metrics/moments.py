@@ -17,6 +17,8 @@ from stylenat.io import read_npz, write_npz
 
 BLOCK = 4096  # vectors that are float64 at once
 
+OPTIONAL = ("features", "head", "labels", "thumbnails")  # what statistics may hold beside moments
+
 # What must agree for a distance between two statistics to mean anything …
 COMPARABLE = ("extractor", "weights_sha256", "dataset.resolution", "dataset.filter")
 # … and for two to be parts of one set.
@@ -87,7 +89,8 @@ class Statistics:
     """Moments with their record: extractor, weights_sha256, dataset {name, content_sha256,
     resolution, filter}, kind ("real" | "generated"), generator_sha256, seeds, subset, seed, …
 
-    Where they were asked for, also ``features`` (n, d) float32 in the order of the images;
+    Where they were asked for, also ``features`` (n, d) float32 in the order of the images, and
+    their ``thumbnails`` (n, 32, 32, 3) uint8;
     ``head`` (classes, d), which makes class logits of them, if the network has one; and ``labels``
     (n, a) int8, if the images' attributes are known: positions in the lists of values that the
     record's ``attributes`` has by name, in the order of the columns.
@@ -98,6 +101,7 @@ class Statistics:
     features: np.ndarray | None = None
     head: np.ndarray | None = None
     labels: np.ndarray | None = None
+    thumbnails: np.ndarray | None = None
 
     def save(self, path: str | Path) -> None:
         """Write an npz that is whole or absent; features that are not finite are a
@@ -106,7 +110,7 @@ class Statistics:
         moments = self.moments
         arrays = {"count": np.int64(moments.count)}
         arrays |= {name: getattr(moments, name) for name in ("sum", "outer", "shift")}
-        optional = {"features": self.features, "head": self.head, "labels": self.labels}
+        optional = {name: getattr(self, name) for name in OPTIONAL}
         arrays |= {name: array for name, array in optional.items() if array is not None}
         write_npz(path, arrays, self.record)
 
@@ -114,7 +118,7 @@ class Statistics:
     def load(cls, path: str | Path, features: bool = True) -> Self:
         """Read what :meth:`save` wrote, without the features if they are not wanted (400 MB for
         50,000 of 2048); anything else is a :class:`UserError`."""
-        skipped = () if features else ("features", "head", "labels")
+        skipped = () if features else OPTIONAL
         arrays, record = read_npz(path, skip=skipped)
         try:
             shift = arrays.get("shift", np.zeros_like(arrays["sum"]))  # of before there was one
@@ -126,16 +130,18 @@ class Statistics:
                 f"{path} does not hold statistics of features ({error} is missing); "
                 "make it with stylenat.steps.statistics."
             ) from error
-        optional = (arrays.get(name) for name in ("features", "head", "labels"))
+        optional = (arrays.get(name) for name in OPTIONAL)
         statistics = cls(moments, record, *optional)
         statistics._require_finite(str(path))
         return statistics
 
     def take(self, indices: np.ndarray) -> Self:
         """Statistics of some of the images, which must have their features."""
-        features, labels = self.features[indices], self.labels
-        labels = None if labels is None else labels[indices]
-        return type(self)(Moments.of(features), self.record, features, self.head, labels)
+        features, *rest = (
+            None if array is None else array[indices]
+            for array in (self.features, self.labels, self.thumbnails)
+        )
+        return type(self)(Moments.of(features), self.record, features, self.head, *rest)
 
     def _require_finite(self, where: str) -> None:
         for values in (self.moments.sum, self.moments.outer, self.features):
@@ -158,9 +164,14 @@ class Statistics:
         seeds = [statistics.record.get("seeds") for statistics in (self, other)]
         if None not in seeds:
             record["seeds"] = ",".join(seeds)
-        parts = [statistics.features for statistics in (self, other)]
-        features = None if any(part is None for part in parts) else np.concatenate(parts)
-        return type(self)(total, record, features, self.head)
+        features, thumbnails = (
+            None if any(part is None for part in parts) else np.concatenate(parts)
+            for parts in (
+                (self.features, other.features),
+                (self.thumbnails, other.thumbnails),
+            )
+        )
+        return type(self)(total, record, features, self.head, thumbnails=thumbnails)
 
 
 def require_same(fields: tuple[str, ...], a: dict[str, Any], b: dict[str, Any]) -> None:

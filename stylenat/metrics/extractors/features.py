@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from stylenat.data.store import ImageStore
@@ -15,6 +16,7 @@ from stylenat.errors import UserError
 from stylenat.io import sha256
 from stylenat.metrics.extractors import NETWORKS
 from stylenat.metrics.extractors.base import FeatureNetwork
+from stylenat.metrics.thumbnails import SIDE
 
 BATCH_SIZE = {"cpu": 16, "cuda": 64}  # enough for full speed, little memory
 
@@ -62,8 +64,11 @@ def extractor(name: str, weights: str | Path, device: str | torch.device = "cpu"
     return Extractor(name, sha256(weights), network.to(device))
 
 
-def features(network: Extractor, store: ImageStore, indices: Sequence[int]) -> Iterator[np.ndarray]:
-    """Features of the chosen images, in order, as float32 (B, dimension) per batch.
+def features(
+    network: Extractor, store: ImageStore, indices: Sequence[int]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Features of the chosen images, in order, as float32 (B, dimension) per batch, and their
+    thumbnails.
 
     A GPU is fed by decoding threads. On a CPU each thread takes whole batches through the network
     alone, because threads that share every small layer mostly wait for each other: on two busy
@@ -72,24 +77,32 @@ def features(network: Extractor, store: ImageStore, indices: Sequence[int]) -> I
     threads, on_cpu = torch.get_num_threads(), network.device.type == "cpu"
     size = BATCH_SIZE[network.device.type]
 
-    def task(start: int) -> Tensor | np.ndarray:
+    def task(start: int) -> tuple[Tensor | np.ndarray, np.ndarray]:
         images = _read(store, indices[start : start + size])
-        return network(images) if on_cpu else images
+        return network(images) if on_cpu else images, thumbnails(images)
 
-    def finish(result: Tensor | np.ndarray) -> np.ndarray:
-        return result if on_cpu else network(result)
+    def finish(result: Tensor | np.ndarray, small: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return result if on_cpu else network(result), small
 
-    pending: deque[Future[Tensor | np.ndarray]] = deque()
+    pending: deque[Future[tuple[Tensor | np.ndarray, np.ndarray]]] = deque()
     try:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             for start in range(0, len(indices), size):
                 pending.append(pool.submit(task, start))
                 if len(pending) > 2 * threads:
-                    yield finish(pending.popleft().result())
+                    yield finish(*pending.popleft().result())
             while pending:
-                yield finish(pending.popleft().result())
+                yield finish(*pending.popleft().result())
     finally:
         torch.set_num_threads(threads)  # new threads would inherit the pool's number
+
+
+def thumbnails(images: Tensor) -> np.ndarray:
+    """uint8 (B, 3, H, W) → uint8 (B, 32, 32, 3)."""
+    if images.shape[2:] != (SIDE, SIDE):
+        small = F.interpolate(images.float(), (SIDE, SIDE), mode="bilinear", antialias=True)
+        images = small.round().clamp(0, 255).byte()
+    return images.permute(0, 2, 3, 1).numpy()
 
 
 def _read(store: ImageStore, indices: Sequence[int]) -> Tensor:
