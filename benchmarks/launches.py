@@ -1,15 +1,18 @@
-"""Kernels that one training iteration launches on a GPU, and the bytes that they read and write.
+"""Kernels that one training iteration launches on a GPU, the bytes that they read and write, and the
+memory that it takes.
 
 Counted without a GPU: the iteration runs on a pretended device (benchmarks.pretended), which
 computes shapes only. An operation counts as one launch, a custom kernel as well; what libraries
 launch inside an operation (convolutions that change the layout first) is not seen. Bytes are those of
-all inputs and outputs, caches not counted.
+all inputs and outputs, caches not counted. Memory is that of all tensors alive at once; what libraries
+take for themselves is not in it.
 """
 
 import argparse
 import os
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -27,7 +30,7 @@ from stylenat.training.build import build_trainer
 from stylenat.training.distributed import World
 from stylenat.training.trainer import Trainer
 
-CASES = ("ffhq256:8", "ffhq1024:4")
+CASES = ("ffhq256:4", "ffhq256:8", "ffhq256:16", "ffhq1024:4", "ffhq1024:8")
 PHASES = {
     "_discriminator_step": "discriminator",
     "_r1_step": "R1",
@@ -37,8 +40,9 @@ PHASES = {
 LONGEST = 12  # operations in the table of each case
 
 
-def count(config: ExperimentConfig) -> Watch:
-    """What an iteration with R1 does, after one in which the optimisers make their state."""
+def count(config: ExperimentConfig) -> tuple[Watch, int]:
+    """What an iteration with R1 does, after one in which the optimisers make their state; and the
+    most bytes of tensors, networks included."""
     world = World(0, 1, DEVICE)
     trainer = build_trainer(config, world)
     training = config.training
@@ -55,7 +59,9 @@ def count(config: ExperimentConfig) -> Watch:
             trainer.step = training.r1_interval
             augment = augmentation(training.augment, training.seed, trainer.step, batch, world)
             trainer.iteration(reals, z, z, augment)
-    return watch
+    networks = (trainer.generator, trainer.generator_ema, trainer.discriminator)
+    states = [x for network in networks for x in (*network.parameters(), *network.buffers())]
+    return watch, watch.peak + sum(x.numel() * x.element_size() for x in states)
 
 
 def _name(trainer: Trainer, method: str, phase: str, watch: Watch) -> None:
@@ -70,7 +76,9 @@ def _name(trainer: Trainer, method: str, phase: str, watch: Watch) -> None:
 
 
 def measure(config: ExperimentConfig) -> Row:
-    watch = count(config)
+    watch, memory = count(config)
+    training = replace(config.training, checkpoint_activations=True)
+    _, checkpointed = count(replace(config, training=training))
 
     def by(key: Callable[[tuple[str, str]], str], counts: Counter) -> Counter:
         sums: Counter[str] = Counter()
@@ -85,6 +93,8 @@ def measure(config: ExperimentConfig) -> Row:
         "launches_plain": sum(plain.values()),
         "gb_plain": sum(watch.bytes[name] for name in plain) / 1e9,
         "waits": len(watch.events),
+        "memory_gb": memory / 1e9,
+        "memory_checkpointed_gb": checkpointed / 1e9,
         "launches": by(lambda name: name[0] or "other", watch.launches),
         "bytes": by(lambda name: name[0] or "other", watch.bytes),
         "operations": by(lambda name: name[1], Counter(plain)),
@@ -93,17 +103,25 @@ def measure(config: ExperimentConfig) -> Row:
 
 
 def table(rows: list[Row]) -> str:
-    """Of each case its phases, then the operations that move most."""
-    text = ""
+    """All cases; then of each its parts, and the operations that move most."""
+    lines = [
+        [
+            f"{row['experiment']}, batch {row['batch_size']}",
+            f"{row['launches_plain']:,}",
+            f"{row['gb_plain']:.1f}",
+            str(row["waits"]),
+            f"{row['memory_gb']:.1f}",
+            f"{row['memory_checkpointed_gb']:.1f}",
+        ]
+        for row in rows
+    ]
+    header = ["a plain iteration", "launches", "GB moved", "waits of the host", "GB of memory"]
+    text = markdown([*header, "with `checkpoint_activations`"], lines) + "\n"
     for row in rows:
-        text += (
-            f"## {row['experiment']}, batch {row['batch_size']}\n\nA plain iteration: "
-            f"{row['launches_plain']:,} launches, {row['gb_plain']:.1f} GB; the host waits "
-            f"{row['waits']} times.\n\n"
-        )
+        text += f"## {row['experiment']}, batch {row['batch_size']}\n\n"
         lines = [
-            [phase, str(number), f"{row['bytes'][phase] / 1e9:.1f}"]
-            for phase, number in row["launches"].items()
+            [part, str(number), f"{row['bytes'][part] / 1e9:.1f}"]
+            for part, number in row["launches"].items()
         ]
         text += markdown(["part", "launches", "GB"], lines) + "\n"
         lines = [

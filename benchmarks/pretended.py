@@ -6,6 +6,7 @@ where the meta device cannot: a copy to the host is zeros, a number that is aske
 
 import sys
 import traceback
+import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -49,6 +50,7 @@ class Watch(TorchDispatchMode):
 
     ``events`` are those to complain about; ``launches`` how often which operation started a kernel
     on the device, ``bytes`` what these read and wrote, by ``phase``, which the caller names.
+    ``memory`` is what is held of all that was made meanwhile, in bytes, and ``peak`` the most of it.
     """
 
     def __init__(self) -> None:
@@ -57,6 +59,8 @@ class Watch(TorchDispatchMode):
         self.phase = ""
         self.launches: Counter[tuple[str, str]] = Counter()
         self.bytes: Counter[tuple[str, str]] = Counter()
+        self.memory = self.peak = 0
+        self.held: set[int] = set()  # storages
         self.pinned: set[int] = set()
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
@@ -80,8 +84,25 @@ class Watch(TorchDispatchMode):
             args, kwargs = tree_map(_there, (args, kwargs))  # to see what else there is
         result = function(*args, **kwargs)
         outputs = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
+        self._allocated(there, outputs)
         self._launched(name, function, there, outputs)
         return result
+
+    def _allocated(self, inputs: list[Tensor], outputs: list[Tensor]) -> None:
+        known = self.held | {x.untyped_storage()._cdata for x in inputs}
+        for x in outputs:
+            storage = x.untyped_storage()
+            key, size = storage._cdata, storage.nbytes()
+            if x.device == DEVICE and key not in known:
+                known.add(key)
+                self.held.add(key)
+                self.memory += size
+                weakref.finalize(storage, self._freed, key, size)
+        self.peak = max(self.peak, self.memory)
+
+    def _freed(self, key: int, size: int) -> None:
+        self.held.discard(key)
+        self.memory -= size
 
     def _launched(self, name: str, function, inputs: list[Tensor], outputs: list[Tensor]) -> None:
         outputs = [x for x in outputs if x.device == DEVICE]
@@ -103,6 +124,7 @@ class Watch(TorchDispatchMode):
         if source.device == target:
             result = function(*args, **kwargs)
             if target == DEVICE:
+                self._allocated(tensors, [result])
                 self._launched(name, function, [source], [result])
             return result
         if source.device == DEVICE:

@@ -106,6 +106,7 @@ def test_launches_are_counted_by_part(tmp_path):
     plain = sum(row["launches"].values()) - row["launches"]["R1"]
     assert row["launches_plain"] == plain == sum(row["operations"].values())
     assert row["waits"] == 0
+    assert 0 < row["memory_checkpointed_gb"] < row["memory_gb"] < 1
 
 
 # ------------------------------------------------------------------------ planted mistakes
