@@ -61,6 +61,24 @@ def test_a_vector_is_not_its_own_neighbour():
     assert distances[0, 0] == 0, "exactly, wherever the vectors lie"
 
 
+@pytest.mark.parametrize("k", [1, 6])
+def test_neighbours_within_a_set_of_several_blocks_are_those_of_all_pairs(k):
+    x = normal(0, 400, 6)
+    x[350:370] = x[:20]
+    pairs = all_distances(x, x)
+    np.fill_diagonal(pairs, np.inf)
+    indices, distances = nearest(x, x, k, same=True)
+    np.testing.assert_array_equal(indices, np.argsort(pairs, axis=1, kind="stable")[:, :k])
+    np.testing.assert_allclose(distances, np.sort(pairs, axis=1)[:, :k], rtol=1e-12)
+
+
+def test_a_set_of_copies_of_few_vectors_has_neighbours():
+    x = np.repeat(normal(0, 3), 100, axis=0)
+    indices, distances = nearest(x, x, 4, same=True)
+    assert not distances.any() and (indices // 100 == np.arange(300)[:, None] // 100).all()
+    assert (indices != np.arange(300)[:, None]).all()
+
+
 def test_too_few_images_for_neighbours_are_refused():
     with pytest.raises(UserError, match="5 images are too few to have 5 neighbours"):
         nearest(normal(0, 5), normal(0, 5), 5, same=True)

@@ -8,6 +8,7 @@ ties and copies come out right, and the order of the vectors makes no difference
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -15,12 +16,13 @@ from stylenat.errors import UserError
 
 BLOCK = 512  # rows; with 50,000 columns their distances take 100 MB
 PAIRS = 8192  # whose differences are in memory at once
+TIES = 32  # as far as its k-th neighbour, for one vector
 
 
 @dataclass(frozen=True)
 class Distances:
-    """Of some rows of x (n, d) to all of y (m, d), as float32 squares (rows, m) that the exact ones
-    are not below, and not above when the slack (rows,) of x and (m,) of y is added."""
+    """Of some rows of x (n, d) to y (m, d) or its rest, as float32 squares (rows, m) that the exact
+    ones are not below, and not above when the slack (rows,) of x and (m,) of y is added."""
 
     rows: slice
     least: np.ndarray
@@ -28,8 +30,9 @@ class Distances:
     slack_y: np.ndarray
 
 
-def squared_distances(x: np.ndarray, y: np.ndarray) -> Iterator[Distances]:
-    """All pairs of x (n, d) and y (m, d), block by block."""
+def squared_distances(x: np.ndarray, y: np.ndarray, half: bool = False) -> Iterator[Distances]:
+    """All pairs of x (n, d) and y (m, d), block by block; for a half of those of one set with itself,
+    only the columns from a block's first row on."""
     centre = y.mean(0)  # of short vectors, |a|² + |b|² − 2ab cancels least
     y = y - centre
     # The error of a product of d terms is at most d roundings of |a||b| ≤ (|a|² + |b|²) / 2; those of
@@ -42,11 +45,12 @@ def squared_distances(x: np.ndarray, y: np.ndarray) -> Iterator[Distances]:
         rows = slice(start, min(start + BLOCK, len(x)))
         block = x[rows] - centre
         own = np.einsum("nd,nd->n", block, block)
-        least = block @ y.T
+        rest = slice(start if half else 0, None)
+        least = block @ y[rest].T
         least *= -2
-        least += lengths
+        least += lengths[rest]
         least += (own * (1 - share))[:, None]
-        yield Distances(rows, least, 2 * share * own, slack)
+        yield Distances(rows, least, 2 * share * own, slack[rest])
 
 
 def exact_distances(x: np.ndarray, y: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
@@ -70,6 +74,8 @@ def nearest(
         raise UserError(
             f"{len(references)} images are too few to have {k} neighbours each; use more images."
         )
+    if same and (found := _nearest_others(references, k)):
+        return found
     indices = np.empty((len(queries), k), np.int64)
     distances = np.empty((len(queries), k))
     for block in squared_distances(queries, references):
@@ -86,3 +92,68 @@ def nearest(
         found = order[first[:, None] + np.arange(k)]
         indices[rows], distances[rows] = j[found], exact[found]
     return indices, distances
+
+
+class Pairs(NamedTuple):
+    """Vectors i (p,) and j (p,) of one set that may be neighbours, and what the squares of their
+    distances are at least (p,) and at most (p,)."""
+
+    i: np.ndarray
+    j: np.ndarray
+    least: np.ndarray
+    most: np.ndarray
+
+    @classmethod
+    def of(cls, parts: list[Self]) -> Self:
+        """All of them."""
+        return cls(*map(np.concatenate, zip(*parts, strict=True)))
+
+    def both_ways(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Every pair (2p,), (2p,) from either side, with its value (2p,)."""
+        i, j = self.i, self.j
+        return np.concatenate([i, j]), np.concatenate([j, i]), np.concatenate([values, values])
+
+    def kth(self, count: int, k: int) -> np.ndarray:
+        """What the square of each vector's k-th distance is at most (count,)."""
+        one, _, values = self.both_ways(self.most)
+        order = np.lexsort((values, one))
+        return values[order][np.searchsorted(one[order], np.arange(count)) + k - 1]
+
+    def within(self, most: np.ndarray) -> Self:
+        """Those that are not above what one of their vectors allows."""
+        kept = self.least <= np.maximum(most[self.i], most[self.j])
+        return type(self)(*(array[kept] for array in self))
+
+
+def _nearest_others(x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """The k nearest other vectors of every vector of x (n, d), each pair's distance computed once; None
+    where so many distances are the same that the pairs would fill the memory."""
+    most = np.full(len(x), np.inf, np.float32)  # what the square of the k-th distance is at most
+    parts: list[Pairs] = []
+    for number, block in enumerate(squared_distances(x, x, half=True), 1):
+        least, start, size = block.least, block.rows.start, len(block.least)
+        np.fill_diagonal(least, np.inf)
+        if number == 1:
+            above = least + block.slack_x[:, None] + block.slack_y
+            most[:size] = np.partition(above, k - 1, axis=1)[:, k - 1]
+            if size < len(x):
+                most[size:] = np.partition(above[:, size:], k - 1, axis=0)[k - 1]
+        least[np.tril_indices(size)] = np.inf  # the square holds its pairs twice
+        near = least <= most[block.rows, None]
+        near |= least <= most[start:]
+        i, j = np.nonzero(near)
+        below = least[i, j]
+        above = below + block.slack_x[i] + block.slack_y[j]
+        parts.append(Pairs(i + start, j + start, below, above))
+        if sum(len(part.i) for part in parts) > (TIES + 8 * k) * len(x):
+            return None
+        if number.bit_count() == 1:  # by then, as many have been added as there were before
+            pairs = Pairs.of(parts)
+            most = np.minimum(most, pairs.kth(len(x), k))
+            parts = [pairs.within(most)]
+    pairs = Pairs.of(parts)
+    exact = exact_distances(x, x, pairs.i, pairs.j)
+    one, other, distances = pairs.both_ways(exact)
+    order = np.lexsort((other, distances, one))
+    found = order[np.searchsorted(one[order], np.arange(len(x)))[:, None] + np.arange(k)]
+    return other[found], distances[found]
