@@ -229,6 +229,17 @@ def test_mmd_equals_its_double_sums():
     assert unbiased_mmd(x, y) == pytest.approx(within - 2 * between, rel=1e-10)
 
 
+def test_products_of_many_features_are_as_good_in_float32():
+    """Against float64, wherever the features lie."""
+    for offset in (0, 50):
+        x, y = normal(0, 200, 300) + offset, normal(1, 200, 300, shift=0.1) + offset
+        one, other = x.astype(float), y.astype(float)
+        within = [(s @ s.T / 300 + 1) ** 3 for s in (one, other)]
+        expected = sum((k.sum() - np.trace(k)) / (200 * 199) for k in within)
+        expected -= 2 * ((one @ other.T / 300 + 1) ** 3).mean()
+        assert unbiased_mmd(x, y) == pytest.approx(expected, rel=1e-6)
+
+
 def test_kernel_distance_is_unbiased_and_sees_a_difference():
     pool = normal(0, 4000)
     same = kernel_distances(pool[:2000], pool[2000:], 100, 200)

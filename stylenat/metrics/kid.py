@@ -1,5 +1,8 @@
 """Kernel distance (KID, Bińkowski et al. 2018): squared maximum mean discrepancy."""
 
+from dataclasses import dataclass
+from typing import Self
+
 import numpy as np
 
 from stylenat.errors import UserError
@@ -9,6 +12,7 @@ from stylenat.metrics.subsets import content_order
 
 SUBSETS = 100
 SUBSET_SIZE = 1000
+MANY = 256  # features, whose products are computed in float32
 
 
 def subset_size(n: int, m: int) -> int:
@@ -45,7 +49,7 @@ def standard_error(x: np.ndarray, y: np.ndarray, values: np.ndarray, size: int) 
     """
     random = np.random.default_rng(0)
     a, b = (
-        s[content_order(s)[random.choice(len(s), size, replace=False)]].astype(np.float64)
+        Centred.of(s[content_order(s)[random.choice(len(s), size, replace=False)]], y.mean(0))
         for s in (x, y)
     )
     within_a, within_b, across = _kernel(a, a), _kernel(b, b), _kernel(a, b)
@@ -61,17 +65,40 @@ def unbiased_mmd(x: np.ndarray, y: np.ndarray) -> float:
 
     A vector is not compared with itself, so values below 0 occur between equal distributions.
     """
-    x, y = x.astype(np.float64), y.astype(np.float64)
-    return _mean_of_pairs(x) + _mean_of_pairs(y) - 2 * float(_kernel(x, y).mean())
+    centre = (x.mean(0, dtype=np.float64) + y.mean(0, dtype=np.float64)) / 2
+    one, other = Centred.of(x, centre), Centred.of(y, centre)
+    return _mean_of_pairs(one) + _mean_of_pairs(other) - 2 * float(_kernel(one, other).mean())
 
 
-def _mean_of_pairs(x: np.ndarray) -> float:
-    kernel = _kernel(x, x)
-    return float((kernel.sum() - np.trace(kernel)) / (len(x) * (len(x) - 1)))
+@dataclass(frozen=True)
+class Centred:
+    """Vectors x (n, d) about a centre c: x − c, and xᵀc − |c|² / 2 (n,), of which xᵀy can be put together.
+
+    Of many features the former are float32. What their products lose is small beside what is left
+    in float64, and averages out over the pairs.
+    """
+
+    vectors: np.ndarray
+    shares: np.ndarray
+
+    @classmethod
+    def of(cls, x: np.ndarray, centre: np.ndarray) -> Self:
+        x = x.astype(np.float64)
+        kind = np.float32 if len(centre) >= MANY else np.float64
+        return cls((x - centre).astype(kind), x @ centre - centre @ centre / 2)
 
 
-def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    base = x @ y.T / x.shape[1] + 1
+def _mean_of_pairs(x: Centred) -> float:
+    kernel, count = _kernel(x, x), len(x.vectors)
+    return float((kernel.sum() - np.trace(kernel)) / (count * (count - 1)))
+
+
+def _kernel(x: Centred, y: Centred) -> np.ndarray:
+    base = (x.vectors @ y.vectors.T).astype(np.float64, copy=False)
+    base += x.shares[:, None]
+    base += y.shares
+    base /= x.vectors.shape[1]
+    base += 1
     return base * base * base  # many times faster than ** 3
 
 
