@@ -319,7 +319,8 @@ class Configuration(Section):
     def _only_fid_is_called_fid(self) -> Self:
         for name, protocol in self.protocols.items():
             if name.startswith("fid"):
-                require(protocol.extractor, "inception", "protocols", name, "extractor")
+                if protocol.extractor != "inception_tf1":
+                    require(protocol.extractor, "inception", "protocols", name, "extractor")
                 if not protocol.metric.startswith("frechet"):
                     message = f"{protocol.metric!r} cannot be; {name} is a Fréchet distance"
                     raise Complaint(message, "protocols", name, "metric")

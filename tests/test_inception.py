@@ -10,7 +10,8 @@ import torch
 
 from stylenat.errors import UserError
 from stylenat.metrics.extractors import Inception
-from stylenat.metrics.extractors.base import read_state_dict
+from stylenat.metrics.extractors.base import read_state_dict, resize_as_tf1
+from stylenat.metrics.extractors.inception import InceptionTF1
 from tests.weights import fill
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -44,6 +45,49 @@ def test_golden_features(inception, golden):
 def test_its_head_is_the_classifier_without_its_bias(inception, tensors):
     assert inception.head.shape == (1008, inception.dimension)
     torch.testing.assert_close(inception.head, tensors["fc.weight"])
+
+
+def tf1_weights(size, side):
+    """(side, size): what each pixel of a line is made of."""
+    matrix = np.zeros((side, size))
+    for row in range(side):
+        low = int(row * size / side)
+        matrix[row, low] += 1 - (row * size / side - low)
+        matrix[row, min(low + 1, size - 1)] += row * size / side - low
+    return matrix
+
+
+@pytest.mark.parametrize(("height", "width", "side"), [(3, 4, 5), (32, 32, 299), (40, 30, 16)])
+def test_resizing_as_tensorflow_1_is_its_definition(height, width, side):
+    image = np.random.default_rng(0).integers(0, 256, (height, width)).astype(np.float32)
+    expected = tf1_weights(height, side) @ image @ tf1_weights(width, side).T
+    found = resize_as_tf1(torch.from_numpy(image)[None, None], side)[0, 0]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
+
+
+def test_resizing_as_tensorflow_1_is_torch_fidelitys():
+    """Numbers of interpolate_bilinear_2d_like_tensorflow1x in torch-fidelity 0.4.0."""
+    image = [[217, 163, 130, 69], [78, 10, 19, 4], [44, 208, 166, 233]]
+    expected = [
+        [217.0, 173.8000030517578, 143.1999969482422, 105.59999084472656, 69.0],
+        [133.60000610351562, 83.67999267578125, 66.5199966430664, 50.03999328613281, 30.0],
+        [71.19999694824219, 53.920005798339844, 48.88001251220703, 48.96000671386719, 49.800010681152344],
+        [50.79999542236328, 144.8800048828125, 149.32000732421875, 156.8400115966797, 187.20001220703125],
+        [44.0, 175.1999969482422, 182.8000030517578, 192.8000030517578, 233.0],
+    ]  # fmt: skip
+    found = resize_as_tf1(torch.tensor(image, dtype=torch.float32)[None, None], 5)
+    np.testing.assert_array_equal(found[0, 0], np.array(expected, np.float32))
+
+
+def test_features_of_images_resized_as_by_tensorflow_1_differ_a_little(tensors, golden):
+    images, expected = golden
+    features = InceptionTF1(tensors)(images)
+    difference = (features - expected).norm() / expected.norm()
+    assert 1e-3 < difference < 0.2
+    pixels = torch.full((1, 3, 299, 299), 51.0)
+    for network, value in ((Inception, 51 / 127.5 - 1), (InceptionTF1, -77 / 128)):
+        scaled = network(tensors).scaled(pixels)
+        torch.testing.assert_close(scaled, torch.full_like(pixels, value))
 
 
 def test_keys_and_shapes_are_those_of_the_published_file(inception):

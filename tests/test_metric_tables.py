@@ -46,6 +46,15 @@ def test_the_snapshot_selected_by_its_value_is_said_to_be(published):
     assert frame["selection"].dropna().tolist() == ["by its authors"]
 
 
+def test_fid_of_images_resized_in_another_way_is_not_held_against_published_values(published):
+    other = fid(protocol="fid50k_tf1", extractor="inception_tf1", weights_sha256="67", value=2.4)
+    frame = table(fid(), other, published=published)
+    assert frame["verdict"].tolist()[:2] == [
+        "comparable",
+        "not comparable: in the features of inception_tf1",
+    ]
+
+
 def test_the_highest_recall_is_the_best(published):
     names = {"protocol": "prdc_lite0", "metric": "recall_lite0", "better": "higher"}
     records = [lite0(**names, step=s, value=v) for s, v in ((1, 0.2), (2, 0.7), (3, 0.5))]

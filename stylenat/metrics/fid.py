@@ -6,6 +6,8 @@ from stylenat.errors import UserError
 from stylenat.metrics.base import ERROR_OF, Measure, Measurement, Metric, extractor_of
 from stylenat.metrics.moments import BLOCK, Moments, Statistics
 
+INCEPTIONS = ("inception", "inception_tf1")  # the same network, images resized in another way
+
 
 def frechet_distance(
     mu1: np.ndarray, sigma1: np.ndarray, mu2: np.ndarray, sigma2: np.ndarray
@@ -73,7 +75,7 @@ def _influences(
 def distance_name(extractor: str) -> str:
     """``fid`` in the features of Inception, else ``fd_`` and the feature network: FID is the Fréchet
     distance in Inception's features alone."""
-    return "fid" if extractor == "inception" else f"fd_{extractor}"
+    return "fid" if extractor in INCEPTIONS else f"fd_{extractor}"
 
 
 def _measure(real: Statistics) -> Measure:

@@ -166,6 +166,8 @@ def _obstacles(record: Record, known: Reference | None, name: str) -> str:
         for key, name in (("n_generated", "generated"), ("n_real", "real"))
         if record[key] != PUBLISHED_IMAGES
     ]
+    if record["extractor"] != "inception":
+        differing.append(f"in the features of {record['extractor']}")
     if record["filter"] != PUBLISHED_FILTER:
         differing.append(f"reals filtered by {record['filter']}, not {PUBLISHED_FILTER}")
     return f"not comparable: {'; '.join(differing)}" if differing else ""

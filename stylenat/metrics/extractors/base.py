@@ -72,6 +72,23 @@ class FeatureNetwork(nn.Module, ABC):
         return next(self.parameters()).device
 
 
+def resize_as_tf1(images: Tensor, side: int) -> Tensor:
+    """Images float32 (B, C, H, W) → (B, C, side, side) as by TensorFlow 1's ``resize_bilinear``.
+
+    Pixel i is read at i · size / side, so that an enlarged picture moves to the left and up, by less
+    than half of one of its own pixels; nothing is antialiased.
+    """
+    for dim in (3, 2):
+        size = images.shape[dim]
+        place = torch.arange(side, dtype=torch.float32, device=images.device) * (size / side)
+        low = place.long()
+        weight = (place - low).view(-1, *[1] * (3 - dim))
+        below = images.index_select(dim, low)
+        above = images.index_select(dim, (low + 1).clamp(max=size - 1))
+        images = below + (above - below) * weight
+    return images
+
+
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a ``.pth`` file; nothing in it is executed."""
     try:

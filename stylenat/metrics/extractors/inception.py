@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stylenat.metrics.extractors.base import FeatureNetwork, Weights
+from stylenat.metrics.extractors.base import FeatureNetwork, Weights, resize_as_tf1
 
 average_pool = partial(F.avg_pool2d, kernel_size=3, stride=1, padding=1, count_include_pad=False)
 maximum_pool = partial(F.max_pool2d, kernel_size=3, stride=1, padding=1)
@@ -165,13 +165,23 @@ class Inception(FeatureNetwork):
         return self.fc.weight
 
     def features(self, pixels: Tensor) -> Tensor:
-        x = F.interpolate(
-            pixels / 255, (self.side, self.side), mode="bilinear", align_corners=False
-        )
-        x = self.Conv2d_1a_3x3(2 * x - 1)
+        x = self.Conv2d_1a_3x3(self.scaled(pixels))
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(x))
         x = self.Conv2d_3b_1x1(reducing_pool(x))
         x = reducing_pool(self.Conv2d_4a_3x3(x))
         for name in BLOCKS:
             x = self.get_submodule(name)(x)
         return x.mean((2, 3))
+
+    def scaled(self, pixels: Tensor) -> Tensor:
+        """As pytorch-fid does it: (B, 3, H, W) → (B, 3, 299, 299), 0…255 → −1…1."""
+        size = (self.side, self.side)
+        return 2 * F.interpolate(pixels / 255, size, mode="bilinear", align_corners=False) - 1
+
+
+class InceptionTF1(Inception):
+    """The same of images that are resized and scaled as by TensorFlow 1, as torch-fidelity does it."""
+
+    def scaled(self, pixels: Tensor) -> Tensor:
+        """As in the graph of 2015: what 255 is comes out a little below 1."""
+        return (resize_as_tf1(pixels, self.side) - 128) / 128
