@@ -88,6 +88,8 @@ def main(source: str, target: str) -> None:
         for name, pair in sets.items():
             try:
                 values = {metric: float(value) for metric, value in measure(*pair).items()}
+            except ImportError:
+                raise
             except Exception as error:  # noqa: BLE001 - what it does with such a set is the question
                 values = {"failed": type(error).__name__}
             found[program][name] = values

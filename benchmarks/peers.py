@@ -27,7 +27,8 @@ from stylenat.metrics.kid import unbiased_mmd
 
 WORKER = Path(__file__).with_name("peer_values.py")
 COUNT, DIMENSION = 500, 16
-METRICS = ("frechet", "kernel", "precision", "recall", "density", "coverage")
+SHARES = ("precision", "recall", "density", "coverage")
+METRICS = ("frechet", "kernel", *SHARES)
 PROGRAMS = ("stylenat", "pytorch-fid", "clean-fid", "torch-fidelity", "prdc")
 
 Pair = tuple[np.ndarray, np.ndarray]
@@ -136,7 +137,7 @@ def _frechet(x: np.ndarray, y: np.ndarray) -> float:
         cross = mpmath.eigsy(root.T * other_sigma * root, eigvals_only=True)
         total = sum((a - b) ** 2 for a, b in zip(mean, other_mean, strict=True))
         total += sum(sigma[i, i] + other_sigma[i, i] for i in range(len(mean)))
-        return float(total - 2 * sum(mpmath.sqrt(max(v, 0)) for v in cross))
+        return max(float(total - 2 * sum(mpmath.sqrt(max(v, 0)) for v in cross)), 0.0)
 
 
 def _gaussian(x: np.ndarray) -> tuple[list[mpmath.mpf], mpmath.matrix]:
@@ -211,7 +212,10 @@ def _difference(row: Row, program: str) -> str:
     value = row[program]
     if not isinstance(value, float):
         return value or "–"
-    return "0" if value == row["exact"] else f"{value - row['exact']:+.0e}"
+    difference = value - row["exact"]
+    # Shares are a number of images over all of them, which some programs divide in float32.
+    same = abs(difference) < 1e-6 if row["metric"] in SHARES else difference == 0
+    return "0" if same else f"{difference:+.0e}"
 
 
 if __name__ == "__main__":
