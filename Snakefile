@@ -15,6 +15,10 @@ configfile: str(CONFIG if CONFIG.exists() else ROOT / CONFIG)
 report: "workflow/report/workflow.rst"
 
 
+# Used with --sdm apptainer alone.
+container: config.get("container")
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/targets.smk"
 include: "workflow/rules/inputs.smk"
