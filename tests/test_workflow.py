@@ -252,6 +252,33 @@ def test_one_process_for_each_gpu(clone):
     assert "stylenat.steps.train" in out and " --microbatch 4 " in out
 
 
+def test_kubernetes_is_asked_for_the_resources_of_slurm(clone):
+    """Memory, CPUs and GPUs, rule by rule; no time limit, because a pod's rolling state is lost."""
+    for plugin in ("executor_plugin_kubernetes", "storage_plugin_fs"):
+        pytest.importorskip(
+            f"snakemake_{plugin}", reason="pip install snakemake-" + plugin.replace("_", "-")
+        )
+    target = ("--", "results/faces256_metrics.csv", "results/faces256_throughput.csv")
+    asked, threads = {}, {}
+    for name in ("slurm", "kubernetes"):
+        out = commands("--profile", f"profiles/{name}", *target, cwd=clone)
+        asked[name] = {
+            (rule, key, value)
+            for rule, text in re.findall(
+                r"^(?:local)?rule (\w+):\n(?:    .*\n)*?    resources: (.*)$", out, re.MULTILINE
+            )
+            for key, value in re.findall(r"\b(mem_mb|gpu|runtime)=(\d+)", text)
+        }
+        profile = yaml.safe_load((clone / f"profiles/{name}/config.yaml").read_text())
+        threads[name] = profile["set-threads"]
+    limits = {it for it in asked["slurm"] if it[1] == "runtime"}
+    assert limits and asked["kubernetes"] == asked["slurm"] - limits
+    assert {("train", "gpu", "8"), ("train", "mem_mb", "200000")} < asked["kubernetes"]
+    assert threads["kubernetes"] == threads["slurm"]
+    assert "--time-limit" not in out
+    assert "gpu_manufacturer=nvidia, scale=0" in out, "without limits no pod is given a GPU"
+
+
 # ------------------------------------------------------------------------------ refusals
 
 

@@ -23,8 +23,10 @@ from stylenat.experiments import refuse_duplicate_keys, resolve
 from stylenat.io import sha256
 from stylenat.metrics import METRICS
 
-# The literature's numbers.
-PUBLISHED = str(ROOT / "config/published.csv")
+# The literature's numbers: those of this directory, where it has some, as it is with the configuration. Never
+# in a storage.
+PUBLISHED = Path("config/published.csv")
+PUBLISHED = local(str(PUBLISHED if PUBLISHED.exists() else ROOT / PUBLISHED))
 
 
 def refuse(message):
