@@ -5,10 +5,12 @@ has their table.
 """
 
 import json
+import os
 import sys
 
 import pytest
 
+from stylenat.io import atomic
 from tests.crash import DONE, REFUSED, STEPS
 from tests.project import run
 
@@ -29,6 +31,22 @@ def check(found: list[dict]) -> None:
         assert one["again"] == DONE and one["whole"] and one["same"], one
         # Half-written files have a name that nothing reads.
         assert all(name.endswith(".part") for name in one["left"]), one
+
+
+def test_content_is_on_the_disk_before_its_name_and_the_name_before_the_end(tmp_path, monkeypatch):
+    """Otherwise a power cut may leave an empty file under the name of a result."""
+    calls = []
+    for name in ("fsync", "replace"):
+
+        def noted(file, *rest, name=name, call=getattr(os, name)):
+            calls.append((name, os.stat(file).st_ino))
+            call(file, *rest)
+
+        monkeypatch.setattr(os, name, noted)
+    with atomic(tmp_path / "x") as temporary:
+        temporary.write_text("x")
+    file, folder = (it.stat().st_ino for it in (tmp_path / "x", tmp_path))
+    assert calls == [("fsync", file), ("replace", file), ("fsync", folder)]
 
 
 @pytest.mark.parametrize("step", STEPS)
