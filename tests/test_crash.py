@@ -36,13 +36,18 @@ def check(found: list[dict]) -> None:
 def test_content_is_on_the_disk_before_its_name_and_the_name_before_the_end(tmp_path, monkeypatch):
     """Otherwise a power cut may leave an empty file under the name of a result."""
     calls = []
-    for name in ("fsync", "replace"):
 
-        def noted(file, *rest, name=name, call=getattr(os, name)):
+    def note(name: str) -> None:
+        call = getattr(os, name)
+
+        def noted(file, *rest):
             calls.append((name, os.stat(file).st_ino))
             call(file, *rest)
 
         monkeypatch.setattr(os, name, noted)
+
+    note("fsync")
+    note("replace")
     with atomic(tmp_path / "x") as temporary:
         temporary.write_text("x")
     file, folder = (it.stat().st_ino for it in (tmp_path / "x", tmp_path))
