@@ -30,6 +30,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/benchmarks.smk"
+include: "workflow/rules/cost.smk"
 
 
 # `snakemake figures` stops at the figures; without a target everything about the experiments in `run`.
