@@ -15,6 +15,7 @@ from stylenat.errors import ConfigError, UserError
 from stylenat.experiments import resolve
 from stylenat.io import write_json
 from stylenat.report.ablation import Size, ablation_table, holm, paired, require_runs, verdicts
+from stylenat.report.page import write_page
 from stylenat.report.published import read_published
 from tests.project import ROOT, run
 from tests.tiny import experiment
@@ -233,6 +234,24 @@ def test_earlier_snapshots_have_rows_of_their_own():
     assert list(frame["step"]) == [4] * 3 + [8] * 3
     assert all("over 2 seeds" in sentence for sentence in verdicts(frame))
     assert frame[frame["step"] == 4]["parameters"].isna().all()
+
+
+def test_the_page_marks_what_is_told_apart_from_the_baseline(tmp_path):
+    offsets = {"same": (0.0, 0.0), "better": (-50.0, -50.5), "other": (5.0, -4.0)}
+    metrics = [
+        record(name, 100.0 + seed + offsets[variant][place])
+        for variant, runs in FAMILY.runs.items()
+        for place, (seed, name) in enumerate(runs.items())
+    ]
+    write_page(tmp_path / "page.html", table(metrics), "trial")
+    rows = (tmp_path / "page.html").read_text().partition("<details>")[0].split("<tr>")[2:]
+    found = {
+        name: [sign for sign in "≠≈" if sign in row.partition("</tr>")[0]]
+        for row in rows
+        for name in offsets
+        if f"<b>{name}</b>" in row
+    }
+    assert found == {"same": [], "better": ["≠"], "other": ["≈"]}
 
 
 def test_records_of_another_run_are_refused():

@@ -15,6 +15,7 @@ from stylenat.errors import UserError
 from stylenat.models import load_generator
 from stylenat.models.latents import generate
 from stylenat.pictures import fit
+from stylenat.report import markup
 from stylenat.report.overview import STYLE, Training, training_of, write_overview
 from stylenat.steps import compare
 from tests.test_figures import find
@@ -75,10 +76,16 @@ def test_the_page_says_what_was_trained_for_how_long_on_what(page):
 
 def test_numbers_stand_beside_their_floor(page):
     text = str(Text(page()))
-    assert "fid ↓ distance between the distributions of images 2.31 ± 0.16 0.800" in text
-    assert "50,000 samples, mean and standard deviation of 2 sets" in text
-    assert "held-out" not in text
-    assert " 2.31 ± 0.16 2.50 0.800 " in str(Text(page(held_out=2.5)))
+    assert (
+        "fid ↓ protocol fid50k distance between the distributions of images 2.31 ± 0.31 0.800 2.046 ≈ "
+        "50,000 × 2, 50,000" in text
+    )
+    assert (
+        "Real images are the floor, what a perfect generator would get: halves of the reals."
+        in text
+    )
+    assert "to held-out" not in text
+    assert " 2.31 ± 0.31 2.50 0.800 " in str(Text(page(held_out=2.5)))
 
 
 def test_an_attribute_says_how_well_it_can_be_read_and_what_is_missing(tmp_path, published):  # noqa: F811
@@ -89,7 +96,7 @@ def test_an_attribute_says_how_well_it_can_be_read_and_what_is_missing(tmp_path,
     path = tmp_path / "page.html"
     write_overview(path, experiment(), metrics, TRAINED, [DATA], tmp_path / "picture.png")
     text = str(Text(path.read_text()))
-    assert "right for 76% of real images no white hair 2.31" in text
+    assert "right for 76% of real images no white hair 2.31 2.046" in text
     assert "accuracy" not in text
 
 
@@ -108,8 +115,9 @@ def test_weights_from_elsewhere_have_no_training(page):
 def test_the_page_can_be_put_into_another(page):
     text = page()
     assert "<script" not in text and not re.search(r"(src|href)=\"(?!data:)", text)
-    selectors = re.findall(r"^([^{}\n]+)\{", STYLE, re.MULTILINE)
-    assert all(".overview" in one for s in selectors for one in s.split(","))
+    selectors = re.findall(r"^([^{}@\n]+)\{", STYLE + markup.STYLE, re.MULTILINE)
+    inside = (".overview", ".results")
+    assert all(one.strip().startswith(inside) for s in selectors for one in s.split(","))
 
 
 def test_the_length_of_a_training_is_that_of_its_iterations():

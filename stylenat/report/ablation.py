@@ -16,11 +16,11 @@ from scipy import stats
 from stylenat.ablations import Family
 from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
+from stylenat.report.rows import LEVEL
 from stylenat.report.style import BLUE, GREY, PAGE, VERMILLION, new_figure
 
 Record = dict[str, Any]
 
-LEVEL = 0.05  # of the tests; 1 − LEVEL of the intervals
 SAME_SIZE = 0.001  # relative difference of parameter counts that needs no reason
 
 COLUMNS = [

@@ -15,39 +15,20 @@ import pandas as pd
 
 from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
-from stylenat.io import atomic, described
+from stylenat.io import described
+from stylenat.report.markup import write_html
+from stylenat.report.page import metric_rows
 
 STYLE = """
 .overview { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 90rem; margin: 1em auto;
   padding: 0 1em; }
 .overview h1 { font-size: 1.6em; margin: .5em 0; font-weight: 700; }
 .overview .sides { display: flex; flex-wrap: wrap; gap: 1em 3em; align-items: flex-start; }
-.overview figure { flex: 3 1 26rem; margin: 0; }
+.overview figure { flex: 2 1 20rem; margin: 0; }
 .overview img { width: 100%; height: auto; margin: 0; }
 .overview figcaption { color: #555; font-size: .9em; margin-top: .5em; }
-.overview .numbers { flex: 2 1 20rem; overflow-x: auto; }
-.overview table { border-collapse: collapse; width: 100%; margin: 0 0 1em; font-size: 1em; }
-.overview th, .overview td { padding: .3em .5em; text-align: left; border-bottom: 1px solid #ddd; }
-.overview th { border-bottom: 2px solid #222; vertical-align: bottom; }
-.overview .number { text-align: right; font-variant-numeric: tabular-nums; }
-.overview small { color: #555; display: inline-block; line-height: 1.25; }
-.overview .number small { white-space: nowrap; }
+.overview .numbers { flex: 3 1 46rem; min-width: 0; }
 """
-
-# What a metric's name, without its feature network, means to somebody who has not met it.
-MEANINGS = {
-    "fid": "distance between the distributions of images",
-    "fd": "distance between the distributions of images",
-    "kid": "the same, by a kernel",
-    "precision": "share of the samples that look like images of the set",
-    "recall": "share of the set that the samples cover",
-    "density": "how many images of the set are like a sample",
-    "coverage": "share of the set with a sample nearby",
-    "copies": "share of the samples that repeat a training image",
-}
-# Of an attribute, whose name follows: how far its values' shares are apart, and how well a probe
-# reads it off real images.
-VARIATION, ACCURACY = "attribute_tv_", "attribute_accuracy_"
 
 
 @dataclass(frozen=True)
@@ -100,20 +81,17 @@ def write_overview(
         )
     data = base64.b64encode(content).decode()
     title = f"{experiment.name}: {_text(snapshot['method'])} at {experiment.model.image_size}²"
-    with atomic(path) as temporary:
-        temporary.write_text(
-            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n"
-            f'<body><div class="overview"><h1>{escape(title)}</h1>\n<p>{escape(made)}</p>\n'
-            f'<div class="sides"><figure><img src="data:image/png;base64,{data}" alt="Images of the data set, and '
-            'samples below them"><figcaption>Above: images of the data set'
-            f"{', none of which was trained on' if len(datasets) > 1 else ''}. Below: samples of "
-            "the generator. Of both the first, nothing is picked; without truncation."
-            "</figcaption></figure>\n"
-            f'<div class="numbers">{_table(metrics)}\n<p>{escape(_about(datasets))}</p></div></div>'
-            "</div></body></html>\n"
-        )
+    body = (
+        f'<div class="overview"><h1>{escape(title)}</h1>\n<p>{escape(made)}</p>\n'
+        f'<div class="sides"><figure><img src="data:image/png;base64,{data}" alt="Images of the data set, and '
+        'samples below them"><figcaption>Above: images of the data set'
+        f"{', none of which was trained on' if len(datasets) > 1 else ''}. Below: samples of "
+        "the generator. Of both the first, nothing is picked; without truncation."
+        "</figcaption></figure>\n"
+        f'<div class="numbers results">{metric_rows(metrics)}<p>{escape(_about(datasets))}</p></div></div>'
+        "</div>"
+    )
+    write_html(path, title, body, STYLE)
 
 
 def _made(experiment: ExperimentConfig, snapshot: pd.Series, training: Training | None) -> str:
@@ -138,66 +116,6 @@ def _about(datasets: Sequence[dict[str, Any]]) -> str:
         parts.append(f"Made by {first['creator']}.")
     parts.append(f"Licence: {first['licence'] or 'not stated'}.")
     return " ".join(parts)
-
-
-def _table(metrics: pd.DataFrame) -> str:
-    """A row per metric: the samples against the training images and the held-out ones, beside what
-    real images reach."""
-    rows = metrics.to_dict("records")
-    floors = {row["metric"]: row for row in rows if row["kind"] == "floor"}
-    measured = {row["metric"]: row for row in rows if row["kind"] == "snapshot"}
-    with_held_out = any(pd.notna(row.get("held_out")) for row in measured.values())
-    heads = ["samples", *(["against held-out"] if with_held_out else []), "real"]
-    body = []
-    for metric, row in measured.items():
-        value = _number(row["value"])
-        if pd.notna(row["std"]):
-            value += f" <small>± {row['std']:.2g}</small>"
-        held_out = [_number(row["held_out"])] if with_held_out else []
-        real = _number(floors[metric]["value"]) if metric in floors else ""
-        cells = "".join(f'<td class="number">{cell}</td>' for cell in (value, *held_out, real))
-        read = floors.get(metric.replace(VARIATION, ACCURACY), {}) if VARIATION in metric else {}
-        body.append(f"<tr><td>{_label(row, read.get('value'))}</td>{cells}</tr>")
-    head = "".join(f'<th class="number">{name}</th>' for name in heads)
-    return (
-        f"<table><thead><tr><th></th>{head}</tr></thead>\n<tbody>\n"
-        + "\n".join(body)
-        + f"\n</tbody></table>\n<p>{escape(_counts(measured, floors))}</p>"
-    )
-
-
-def _label(row: dict[str, Any], accuracy: float | None) -> str:
-    """A metric's name, its better direction, what it means and what is remarkable; ``accuracy`` is
-    that of an attribute's probe."""
-    name = row["metric"].removesuffix(f"_{row['extractor']}")
-    arrow = "↓" if row["better"] == "lower" else "↑"
-    remarks = [MEANINGS.get(name, "")]
-    if name.startswith(VARIATION):
-        remarks.append("how far its shares are from the set's, 0 to 1")
-    if accuracy is not None:
-        remarks.append(f"read by a probe, right for {accuracy:.0%} of real images")
-    remarks.append(_text(row.get("note")))
-    texts = "".join(f"<br><small>{escape(text)}</small>" for text in remarks if text)
-    # Long names may be broken.
-    return f"<b>{escape(row['metric']).replace('_', '_<wbr>')}</b> {arrow}{texts}"
-
-
-def _counts(measured: dict[str, dict[str, Any]], floors: dict[str, dict[str, Any]]) -> str:
-    row = next(iter(measured.values()))
-    sets = int(row["sets"])
-    parts = [f"{int(row['n_generated']):,} samples"]
-    if sets > 1:
-        parts.append(f"mean and standard deviation of {sets} sets")
-    note = f"{', '.join(parts)}; ↓ lower is better, ↑ higher."
-    if floors:
-        note += f" Real images are the floor: {_text(next(iter(floors.values()))['method'])}."
-    return note
-
-
-def _number(value: float | None) -> str:
-    if value is None or pd.isna(value):
-        return ""
-    return f"{value:.1f}" if abs(value) >= 100 else f"{value:#.3g}"
 
 
 def _text(value: Any) -> str:

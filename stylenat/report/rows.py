@@ -11,6 +11,8 @@ from stylenat.errors import UserError
 
 Record = dict[str, Any]
 
+LEVEL = 0.05  # of the tests; 1 − LEVEL of the intervals
+
 # fmt: off
 INTEGERS = [
     "resolution", "step", "images_seen", "n_generated", "n_real", "n_real_held_out", "sets", "batch_size", "threads",
@@ -30,6 +32,13 @@ def model_name(model: ModelConfig) -> str:
         sides = [f"{side}²" for _, side in levels]
         names.append(f"{block} {sides[0]}" + (f" to {sides[-1]}" if len(sides) > 1 else ""))
     return ", ".join(names)
+
+
+def margin(uncertainty: float | None, std: float | None) -> float | None:
+    """Of a value: twice its standard error, or twice the standard deviation over sampling sets where
+    that is larger; None where neither is known."""
+    known = [spread for spread in (uncertainty, std) if spread is not None and pd.notna(spread)]
+    return 2 * max(known) if known else None
 
 
 def identity(experiment: ExperimentConfig) -> Record:

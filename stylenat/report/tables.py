@@ -13,6 +13,7 @@ from stylenat.report.published import Reference, published_rows, reference
 from stylenat.report.rows import (
     Record,
     frame_of,
+    margin,
     model_name,
     published_row,
     require_experiment,
@@ -183,12 +184,12 @@ def _verdict(record: Record, known: Reference) -> str:
         return "comparable"
     claim = f"upstream's claim (< {known.below:.2f})"
     values = record["values"]
-    spreads = [record.get("uncertainty") or 0.0, *([stdev(values)] if len(values) > 1 else [])]
-    margin = 2 * max(spreads)
-    if abs(record["value"] - known.below) < margin:
+    spread = stdev(values) if len(values) > 1 else None
+    reach = margin(record.get("uncertainty"), spread) or 0.0
+    if abs(record["value"] - known.below) < reach:
         return f"not told apart from the bound of {claim}"
     side = "within" if record["value"] < known.below else "outside"
-    return f"{side} {claim}{'' if margin else ', by one sampling set'}"
+    return f"{side} {claim}{'' if reach else ', by one sampling set'}"
 
 
 def _check_metrics(records: dict[str, Record], table: str, experiment: ExperimentConfig) -> None:
