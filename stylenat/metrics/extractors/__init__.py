@@ -2,6 +2,7 @@
 and a line here."""
 
 from stylenat.metrics.extractors.base import FeatureNetwork
+from stylenat.metrics.extractors.clip import CLIP
 from stylenat.metrics.extractors.dinov2 import DINOv2
 from stylenat.metrics.extractors.inception import Inception, InceptionTF1
 from stylenat.metrics.extractors.lite0 import Lite0, Lite0Early
@@ -15,5 +16,6 @@ NETWORKS: dict[str, type[FeatureNetwork]] = {
     "lite0early": Lite0Early,
     "dinov2": DINOv2,
     "vgg16": VGG16,
+    "clip": CLIP,
     "torchscript": TorchScript,  # whatever network its file holds
 }

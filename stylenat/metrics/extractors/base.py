@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from stylenat.errors import UserError
@@ -89,10 +91,24 @@ def resize_as_tf1(images: Tensor, side: int) -> Tensor:
     return images
 
 
+def resize_as_pillow(images: Tensor, side: int) -> Tensor:
+    """Pixels 0…255 float32 (B, C, H, W) → (B, C, side, side) by Pillow's bicubic filter: antialiased,
+    first the rows, then the columns, each to whole levels."""
+    for size in ((images.shape[2], side), (side, side)):
+        if images.shape[2:] != size:
+            images = F.interpolate(images, size, mode="bicubic", antialias=True)
+            images = images.round().clamp(0, 255)
+    return images
+
+
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a ``.pth`` file; nothing in it is executed."""
+    """The tensors of a ``.pth`` or safetensors file; nothing in it is executed."""
     try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
+        with open(path, "rb") as file:
+            safe = file.read(9)[8:] == b"{"
+        tensors = (
+            load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
+        )
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; fetch it with stylenat.steps.weights.") from None
     except Exception as error:  # whatever a damaged file provokes in the reader

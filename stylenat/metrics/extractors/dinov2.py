@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stylenat.images import from_uint8
-from stylenat.metrics.extractors.base import FeatureNetwork, Weights
+from stylenat.metrics.extractors.base import FeatureNetwork, Weights, resize_as_pillow
 
 EPS = 1e-6  # of every layer norm
 
@@ -106,19 +106,11 @@ class DINOv2(FeatureNetwork):
         return key == "mask_token"  # for training
 
     def features(self, pixels: Tensor) -> Tensor:
-        x = self.patch_embed(from_uint8(self._resized(pixels)))
+        x = self.patch_embed(from_uint8(resize_as_pillow(pixels, self.side)))
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1) + self._positions()
         for block in self.blocks:
             x = block(x)
         return self.norm(x[:, 0])
-
-    def _resized(self, pixels: Tensor) -> Tensor:
-        """As Pillow does it: antialiased, first the rows, then the columns, each to whole levels."""
-        for size in ((pixels.shape[2], self.side), (self.side, self.side)):
-            if pixels.shape[2:] != size:
-                pixels = F.interpolate(pixels, size, mode="bicubic", antialias=True)
-                pixels = pixels.round().clamp(0, 255)
-        return pixels
 
     def _positions(self) -> Tensor:
         """The position embedding (1, 1 + patches, width) of the smaller grid, interpolated as the
