@@ -2,6 +2,7 @@
 # make demo-hour   the same, and the same for an hour of training
 # make demo-seeds   the demo's numbers with two other seeds
 # make docs   the numbers and pictures of README and docs/, from the results of the three above
+# make site   the documentation with a reference from the docstrings, as HTML in site/
 # make test   set everything up, run the tests
 # make gpu-check   what an NVIDIA GPU makes of all this, in 8 minutes; DRY=1 tries the check itself, on a CPU too
 # make lint   check style and formatting
@@ -21,7 +22,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 DEMO := faces32
 SNAKEMAKE := snakemake --cores all --quiet host reason rules
 
-.PHONY: demo demo-hour demo-seeds docs test gpu-check lint test-slurm setup help
+.PHONY: demo demo-hour demo-seeds docs site test gpu-check lint test-slurm setup help
 
 demo: setup
 	@$(SNAKEMAKE)
@@ -37,6 +38,10 @@ demo-seeds: setup
 
 docs: setup
 	@python -m docs.make
+
+site: setup
+	@python -m pip install --quiet --disable-pip-version-check --constraint envs/constraints.txt --editable '.[docs]'
+	@mkdocs build --strict --quiet
 
 test: setup
 	@python -m pytest
