@@ -15,7 +15,7 @@ import numpy as np
 from stylenat.errors import UserError
 
 BLOCK = 512  # rows; with 50,000 columns their distances take 100 MB
-PAIRS = 8192  # whose differences are in memory at once
+NUMBERS = 2**17  # of the pairs whose differences are computed at once, few enough for a cache
 TIES = 32  # as far as its k-th neighbour, for one vector
 
 
@@ -46,8 +46,7 @@ def squared_distances(x: np.ndarray, y: np.ndarray, half: bool = False) -> Itera
         block = x[rows] - centre
         own = np.einsum("nd,nd->n", block, block)
         rest = slice(start if half else 0, None)
-        least = block @ y[rest].T
-        least *= -2
+        least = (-2 * block) @ y[rest].T
         least += lengths[rest]
         least += (own * (1 - share))[:, None]
         yield Distances(rows, least, 2 * share * own, slack[rest])
@@ -56,8 +55,9 @@ def squared_distances(x: np.ndarray, y: np.ndarray, half: bool = False) -> Itera
 def exact_distances(x: np.ndarray, y: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
     """Distances (p,) of the pairs x[i], y[j], in float64; those of copies are exactly 0."""
     squares = np.empty(len(i))
-    for start in range(0, len(i), PAIRS):
-        some = slice(start, start + PAIRS)
+    step = max(1, NUMBERS // x.shape[1])
+    for start in range(0, len(i), step):
+        some = slice(start, start + step)
         differences = x[i[some]].astype(np.float64) - y[j[some]]
         squares[some] = np.einsum("pd,pd->p", differences, differences)
     return np.sqrt(squares)
@@ -83,9 +83,9 @@ def nearest(
         if same:
             least[np.arange(len(least)), np.arange(rows.start, rows.stop)] = np.inf
         # No k-th neighbour is farther than the farthest of any k, so all that may be are candidates.
-        some = np.argpartition(least, k - 1, axis=1)[:, :k]
-        most = np.take_along_axis(least, some, 1) + block.slack_y[some] + block.slack_x[:, None]
-        i, j = np.nonzero(least <= most.max(1)[:, None])
+        most = least + block.slack_y
+        most.partition(k - 1, axis=1)
+        i, j = np.nonzero(least <= (most[:, k - 1] + block.slack_x)[:, None])
         exact = exact_distances(queries[rows], references, i, j)
         order = np.lexsort((exact, i))
         first = np.searchsorted(i, np.arange(len(least)))
@@ -115,9 +115,11 @@ class Pairs(NamedTuple):
 
     def kth(self, count: int, k: int) -> np.ndarray:
         """What the square of each vector's k-th distance is at most (count,)."""
-        one, _, values = self.both_ways(self.most)
-        order = np.lexsort((values, one))
-        return values[order][np.searchsorted(one[order], np.arange(count)) + k - 1]
+        # Bits of floats from 0 on are in their order, so that one sort of integers is enough.
+        one, _, bits = self.both_ways(np.maximum(self.most, 0).view(np.uint32))
+        keys = np.sort(one.astype(np.uint64) << 32 | bits)
+        firsts = np.searchsorted(keys, np.arange(count, dtype=np.uint64) << 32)
+        return (keys[firsts + k - 1] & 0xFFFFFFFF).astype(np.uint32).view(np.float32)
 
     def within(self, most: np.ndarray) -> Self:
         """Those that are not above what one of their vectors allows."""
