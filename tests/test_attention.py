@@ -16,6 +16,7 @@ from stylenat.models.attention import (
     available_backends,
     default_backend,
     describe,
+    gathers,
     hydra_attention,
     neighborhood_attention,
     small_maps,
@@ -41,7 +42,7 @@ def small_tiles(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", (torch.float32, torch.float64))
-@pytest.mark.parametrize("backend", ("reference", "tiles"))
+@pytest.mark.parametrize("backend", ("reference", "gathers", "tiles"))
 @pytest.mark.parametrize("case", CASES)
 def test_golden(case, backend, dtype, small_tiles):
     c, golden = CASES[case], np.load(GOLDEN / "na.npz")
@@ -84,6 +85,22 @@ def test_tiles_equal_reference(geometry, with_bias, kind_cost, piece_bytes, smal
     assert_equal([inferred], expected[:1], 1e-10)
 
 
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(geometry=geometries(), with_bias=st.booleans(), key_cost=st.sampled_from((0, 16, 1000)))
+def test_gathers_equal_reference(geometry, with_bias, key_cost):
+    (batch, heads, height, width, head_dim), kernel_size, dilation = geometry
+    shape = (batch, heads, height, width, head_dim)
+    q, k, v, grad = (normal(name, shape).double() for name in ("q", "k", "v", "grad"))
+    rpb = normal("rpb", (heads, 2 * kernel_size - 1, 2 * kernel_size - 1)).double()
+    inputs = (q, k, v, rpb if with_bias else None, grad, kernel_size, dilation, 0.7)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gathers, "KEY_COST", key_cost)  # runs of one query, or of a whole axis
+        gathers.axes.cache_clear()
+        actual = outcome(*inputs, backend="gathers")
+        gathers.axes.cache_clear()
+    assert_equal(actual, outcome(*inputs, backend="reference"), 1e-10)
+
+
 @pytest.mark.parametrize("shape, kernel_size, dilation", [((2, 2, 40, 33, 8), 7, 2)])
 def test_tiles_equal_reference_where_the_cost_rule_cuts(shape, kernel_size, dilation):
     parts, _ = tiling.tiling(4, *shape[2:4], kernel_size, dilation, torch.device("cpu"))
@@ -124,7 +141,7 @@ def test_half_types_lose_no_more_than_the_rounding_of_results(dtype, small_tiles
         assert error <= torch.finfo(dtype).eps
 
 
-@pytest.mark.parametrize("backend", ("reference", "tiles"))
+@pytest.mark.parametrize("backend", ("reference", "gathers", "tiles"))
 @pytest.mark.parametrize("with_bias", (True, False))
 def test_gradcheck(backend, with_bias, small_tiles):
     shape = (1, 2, 7, 6, 2)
@@ -182,7 +199,7 @@ def test_training_after_inference_mode():
     """Index tables made in inference mode may not be saved for a backward pass."""
     tiling.tiling.cache_clear()
     q = normal("q", (1, 1, 5, 6, 2))
-    for backend in ("reference", "tiles"):
+    for backend in ("reference", "gathers", "tiles"):
         with torch.inference_mode():
             neighborhood_attention(q, q, q, torch.zeros(1, 5, 5), 3, 1, backend=backend)
         rpb = torch.zeros(1, 5, 5, requires_grad=True)
@@ -190,7 +207,7 @@ def test_training_after_inference_mode():
 
 
 @pytest.mark.parametrize("dtype", (torch.float32, torch.float64))
-@pytest.mark.parametrize("backend", ("reference", "tiles"))
+@pytest.mark.parametrize("backend", ("reference", "gathers", "tiles"))
 def test_dtype_is_kept(backend, dtype):
     q = normal("q", (1, 2, 6, 7, 4)).to(dtype).requires_grad_()
     out = neighborhood_attention(q, q, q, None, 3, 2, backend=backend)
@@ -218,7 +235,7 @@ def test_bad_arguments(shape, rpb_shape, kernel_size, dilation, message):
 
 
 @pytest.mark.parametrize("biased", (True, False))
-@pytest.mark.parametrize("backend", ("reference", "tiles"))
+@pytest.mark.parametrize("backend", ("reference", "gathers", "tiles"))
 def test_groups_are_attention_of_their_heads(backend, biased, small_tiles):
     def group_by_group(qkv, tables):
         parts = qkv.unflatten(-1, (3, 4, 4)).permute(3, 0, 4, 1, 2, 5).split((1, 2, 1), 2)

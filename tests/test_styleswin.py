@@ -85,7 +85,7 @@ def test_window_attention_is_its_definition(monkeypatch, side, window, shift, pi
     rpb = normal("rpb", (2, 2 * window - 1, 2 * window - 1)).double()
     bias = rpb.flatten(1)[:, relative_position_index(window)].view(2, *(window,) * 4)
     with torch.no_grad():
-        found = window_attention(q, k, v, bias, window, shift, torch.empty_like(q))
+        found = window_attention(q, k, v, bias, window, shift)
     for image in range(2):
         expected = by_definition(q[image], k[image], v[image], rpb, window, shift)
         assert torch.allclose(found[image], expected, rtol=0, atol=1e-12)
@@ -97,7 +97,7 @@ def test_gradients_of_window_attention():
     bias = normal("bias", (1, 4, 4, 4, 4)).double().requires_grad_()
 
     def attend(q, k, v, bias):
-        return window_attention(q, k, v, bias, 4, 2, torch.empty_like(q))
+        return window_attention(q, k, v, bias, 4, 2)
 
     assert torch.autograd.gradcheck(attend, (q, k, v, bias))
 

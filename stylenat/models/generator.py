@@ -197,10 +197,11 @@ class SinusoidalEmbedding(nn.Module):
 
 def double(x: Tensor) -> Tensor:
     """Bilinear ×2: (B, H, W, C) → (B, 2H, 2W, C), as many images at once as PyTorch takes."""
-    images = max(1, MOST_NUMBERS // (4 * x[0].numel()))
+    most = max(1, MOST_NUMBERS // (4 * x[0].numel()))
+    images = x.permute(0, 3, 1, 2)
     parts = [
         F.interpolate(part, scale_factor=2, mode="bilinear", align_corners=False)
-        for part in x.permute(0, 3, 1, 2).split(images)
+        for part in (images.split(most) if x.shape[0] > most else (images,))
     ]
     return (parts[0] if len(parts) == 1 else torch.cat(parts)).permute(0, 2, 3, 1)
 
@@ -335,7 +336,7 @@ class Generator(nn.Module):
         """w (B, style_dim), or one per block (B, latents, style_dim) → images (B, 3, S, S)."""
         if w.ndim == 2:
             w = w[:, None].expand(-1, self.config.latents, -1)
-        x, image = self.input(len(w)), None
+        x, image = self.input(w.shape[0]), None
         for level, (layer, to_rgb) in enumerate(zip(self.layers, self.to_rgbs, strict=True)):
             x = layer(x, w[:, 2 * level], w[:, 2 * level + 1])
             image = to_rgb(x, image)

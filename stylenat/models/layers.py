@@ -146,6 +146,9 @@ def fixed_conv_transpose(
     x: Tensor, weight: Tensor, stride: int, padding: int = 0, groups: int = 1
 ) -> Tensor:
     """``conv_transpose2d`` with a filter that is not trained."""
+    if not (torch.is_grad_enabled() and x.requires_grad):
+        with without_autocast(x.device):
+            return F.conv_transpose2d(x, weight.to(x.dtype), None, stride, padding, 0, groups)
     return FixedConvolution.apply(x, weight.to(x.dtype), stride, padding, groups, (0, 0))
 
 
@@ -186,7 +189,7 @@ class Upsample(nn.Module):
         self.register_buffer("kernel", fir_kernel(gain=4.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        channels = x.shape[1]
+        channels = int(x.shape[1])  # a number, also where a network is traced for export
         return fixed_conv_transpose(x, depthwise(self.kernel, channels), 2, 1, channels)
 
 

@@ -17,7 +17,7 @@ from stylenat.precision import without_autocast
 # Each is a module with `attend(q, k, v, rpb, kernel_size, dilation, scale)`, which gets checked
 # arguments; with `limitation(q, biased)` if it cannot serve all of them; and with `attend_groups`
 # if it has a faster way than one `attend` per head group.
-_NAMES = ("reference", "tiles", "triton", "natten")
+_NAMES = ("reference", "gathers", "tiles", "triton", "natten")
 _chosen: str | None = None  # by `use_backend`
 
 
@@ -52,6 +52,8 @@ def _module(name: str) -> ModuleType:
             from stylenat.models.attention import triton_ops as module
         case "natten":
             from stylenat.models.attention import natten_ops as module
+        case "gathers":
+            from stylenat.models.attention import gathers as module
         case "tiles":
             from stylenat.models.attention import tiles as module
         case _:

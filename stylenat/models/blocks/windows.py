@@ -18,35 +18,41 @@ from stylenat.models.layers import PIECE_NUMBERS, PixelLinear, prefers_pieces
 
 
 def window_attention(
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor, window: int, shift: int, out: Tensor
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor, window: int, shift: int
 ) -> Tensor:
     """Attend from every pixel to all pixels of its window, whose borders lie ``shift`` pixels
     after the multiples of ``window``.
 
     q, k, v (B, heads, H, W, D) and bias (heads, window, window, window, window), for the y and x
-    of a query and of a key → ``out`` (B, heads, H, W, D), of any strides.
+    of a query and of a key → (B, heads, H, W, D).
     """
     batch, heads, height, width, channels = q.shape
+
+    def strip(rows: slice, columns: slice, y: int, x: int) -> Tensor:
+        """The pixels of whole windows of y × x pixels."""
+        mask = bias[:, :y, :x, :y, :x].reshape(1, heads, y * x, y * x)
+        grid = ((rows.stop - rows.start) // y, (columns.stop - columns.start) // x)
+        tiles = (
+            part[:, :, rows, columns]
+            .reshape(batch, heads, grid[0], y, grid[1], x, channels)
+            .permute(0, 2, 4, 1, 3, 5, 6)
+            .reshape(-1, heads, y * x, channels)
+            for part in (q, k, v)
+        )
+        result = F.scaled_dot_product_attention(*tiles, attn_mask=mask)
+        result = result.view(batch, *grid, heads, y, x, channels).permute(0, 3, 1, 4, 2, 5, 6)
+        return result.reshape(batch, heads, grid[0] * y, grid[1] * x, channels)
+
+    strips = []
     for top, rows, y in spans(height, window, shift):
-        for left, columns, x in spans(width, window, shift):
-            mask = bias[:, :y, :x, :y, :x].reshape(1, heads, y * x, y * x)
-            strip = 4 * batch * heads * y * columns * channels  # numbers in a row of windows
-            step = y * max(1, PIECE_NUMBERS // strip) if prefers_pieces(q) else rows
-            for start in range(top, top + rows, step):
-                stop = min(start + step, top + rows)
-                place = (..., slice(start, stop), slice(left, left + columns), slice(None))
-                grid = ((stop - start) // y, columns // x)
-                tiles = (
-                    part[place]
-                    .reshape(batch, heads, grid[0], y, grid[1], x, channels)
-                    .permute(0, 2, 4, 1, 3, 5, 6)
-                    .reshape(-1, heads, y * x, channels)
-                    for part in (q, k, v)
-                )
-                result = F.scaled_dot_product_attention(*tiles, attn_mask=mask)
-                result = result.view(batch, *grid, heads, y, x, channels)
-                out[place] = result.permute(0, 3, 1, 4, 2, 5, 6).reshape(out[place].shape)
-    return out
+        step = rows
+        if prefers_pieces(q):
+            step = y * max(1, PIECE_NUMBERS // (4 * batch * heads * y * width * channels))
+        for start in range(top, top + rows, step):
+            part = slice(start, min(start + step, top + rows))
+            across = spans(width, window, shift)
+            strips.append(torch.cat([strip(part, slice(a, a + n), y, x) for a, n, x in across], 3))
+    return torch.cat(strips, 2)
 
 
 class WindowAttention(AttentionLayer):
@@ -77,13 +83,16 @@ class WindowAttention(AttentionLayer):
     def forward(self, x: Tensor) -> Tensor:
         heads = 2 * len(self.rpb[0])
         qkv = self.qkv(x).view(*x.shape[:3], 3, heads, -1).permute(3, 0, 4, 1, 2, 5)
-        out = x.new_empty(*x.shape[:3], heads, qkv.shape[-1])
-        for half, (rpb, shift) in enumerate(zip(self.rpb, self.shifts, strict=True)):
-            place = slice(half * len(rpb), (half + 1) * len(rpb))
-            target = out[:, :, :, place].permute(0, 3, 1, 2, 4)
-            bias = self._bias(rpb, qkv.dtype)
-            window_attention(*qkv[:, :, place], bias, self.window, shift, target)
-        return self.proj(out.flatten(3))
+        halves = [
+            window_attention(
+                *qkv[:, :, half * len(rpb) : (half + 1) * len(rpb)],
+                self._bias(rpb, qkv.dtype),
+                self.window,
+                shift,
+            )
+            for half, (rpb, shift) in enumerate(zip(self.rpb, self.shifts, strict=True))
+        ]
+        return self.proj(torch.cat(halves, 1).permute(0, 2, 3, 1, 4).flatten(3))
 
     def _bias(self, rpb: Tensor, dtype: torch.dtype) -> Tensor:
         sides = (self.window,) * 4
