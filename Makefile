@@ -70,6 +70,6 @@ $(VENV)/installed: pyproject.toml envs/constraints.txt
 	@touch $@
 
 # What the report shows is known only after a run, so `demo` asks for it in a second make.
-results/report.html: $(wildcard results/*.csv results/*_overview.html results/*/*.png results/*/*.svg results/*/*/*.png results/*/*/*.gif)
+results/report.html: $(wildcard results/*.csv results/*_overview.html results/*/*.png results/*/*.svg results/*/play.html results/*/*/*.png results/*/*/*.gif)
 	@snakemake --report $@
 	@echo "The report: $@"

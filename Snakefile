@@ -42,6 +42,7 @@ rule all:
         tables(config["run"]),
         grids(config["run"]),
         pictures(config["run"]),
+        pages(config["run"]),
         curves(config["run"]),
 
 

@@ -54,3 +54,16 @@ rule weights:
     shell:
         "python -m stylenat.steps.weights --name {wildcards.weights} --source {params.source:q}"
         " --output {output} --log {log}"
+
+
+# What runs networks in a browser. Without a network, copy npm's package to this place.
+use rule weights as browser_runtime with:
+    output:
+        "results/weights/{weights}.tgz",
+    log:
+        "results/logs/browser_runtime/{weights}.log",
+    wildcard_constraints:
+        weights="onnxruntime-web",
+    localrule: True
+    params:
+        source=runtime_source,

@@ -1,4 +1,5 @@
 # From the wildcards of a rule to what its command is told.
+from stylenat.report.play import RUNTIME_SHA256, RUNTIME_URL
 
 
 def experiment_values(wildcards):
@@ -26,6 +27,10 @@ def weights_source(wildcards):
     """Where a weights file comes from: of a feature network, or of an experiment's checkpoint."""
     name = wildcards.weights
     return json.dumps(config["weights"].get(name) or download_of(EXPERIMENTS[name]))
+
+
+def runtime_source(wildcards):
+    return json.dumps({"url": RUNTIME_URL, "sha256": RUNTIME_SHA256})
 
 
 def checkpoint_step(wildcards):

@@ -129,6 +129,26 @@ rule latents:
         " --device {params.device} --log {log}"
 
 
+rule play:
+    input:
+        weights=last_weights,
+        runtime="results/weights/onnxruntime-web.tgz",
+    output:
+        report(
+            "results/{experiment}/play.html",
+            caption="../report/play.rst",
+            category="3 Latent space",
+            labels={"experiment": "{experiment}", "picture": "sampling in the browser"},
+        ),
+    log:
+        "results/logs/play/{experiment}.log",
+    conda:
+        "../../envs/onnx.yaml"
+    shell:
+        "python -m stylenat.steps.play --weights {input.weights} --runtime {input.runtime}"
+        " --output {output} --log {log}"
+
+
 rule attention:
     input:
         last_weights,

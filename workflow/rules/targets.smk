@@ -38,6 +38,13 @@ def pictures(names):
     return wanted + copies(names)
 
 
+def pages(names):
+    """Pages that sample in a browser, of experiments that have one: making them needs packages and a
+    download that nothing else needs, so only who wants one asks for it, and from then on it is kept.
+    """
+    return [page for name in names if Path(page := f"results/{name}/play.html").exists()]
+
+
 def curves(names):
     return [
         f"results/{name}/training.svg" for name in names if EXPERIMENTS[name].checkpoint is None
