@@ -373,6 +373,39 @@ rule mine:
     assert "rule tables:" in done.stdout and "rule mine:" in done.stdout
 
 
+def test_it_is_deployed_from_a_repository(tmp_path, monkeypatch):
+    """As snakedeploy does it: a copy of config/, and a module of what a tag of the repository has.
+    Git is told to look for the host's repositories on the disk."""
+    repository = tmp_path / "host/owner/stylenat"
+    repository.mkdir(parents=True)
+    make_clone(repository)
+    name = ("-c", "user.name=x", "-c", "user.email=x")
+    for command in (("init", "-q"), ("add", "."), (*name, "commit", "-qm", "x"), ("tag", "v1")):
+        done = run("git", *command, cwd=repository)
+        assert done.returncode == 0, done.stderr
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.file://{tmp_path}/host/.insteadOf")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "https://github.com/")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    folder = tmp_path / "deployed"
+    for part in ("config", "profiles"):
+        shutil.copytree(ROOT / part, folder / part)
+    (folder / "workflow").mkdir()
+    (folder / "workflow/Snakefile").write_text(
+        """
+configfile: "config/config.yaml"
+module stylenat:
+    snakefile: github("owner/stylenat", path="workflow/Snakefile", tag="v1")
+    config: config
+use rule * from stylenat
+"""
+    )
+    out = commands("results/faces32_fd_lite0.csv", cwd=folder)
+    assert "steps.train --experiment results/faces32/experiment.json" in out
+    assert "--published config/published.csv" in out
+
+
 def test_without_a_gpu_nothing_of_a_gpu_experiment_starts(clone, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     done = snakemake("--cores", "1", "results/ffhq256_fid.csv", cwd=clone)
