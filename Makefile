@@ -6,7 +6,7 @@
 # make test   set everything up, run the tests
 # make gpu-check   what an NVIDIA GPU makes of all this, in 8 minutes; DRY=1 tries the check itself, on a CPU too
 # make lint   check style and formatting
-# make test-slurm   the chain on a Slurm cluster of two virtual nodes; needs root on Debian or Ubuntu
+# make test-slurm   the chain on a Slurm cluster of virtual nodes, and its faults; needs root on Debian or Ubuntu
 # make help   list these
 # All install into .venv, once; nothing outside this directory is touched.
 

@@ -1,15 +1,23 @@
 """Two processes at one file, odd places and accounts: it works, or one sentence says what to do."""
 
 import fcntl
+import os
+import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from stylenat.data.listing import empty_results
 from stylenat.errors import UserError
 from stylenat.io import alone
+from tests.project import ROOT, make_clone
 from tests.training_run import make_run, wait_for
+
+CONFIG = ROOT / "tests/smoke.yaml"
+
 
 # ---------------------------------------------------------------------------- two at once
 
@@ -64,3 +72,56 @@ def test_a_segment_is_trained_by_one_process_at_a_time(tmp_path):
     third = run.start("-m", *run.arguments(0, 2))
     assert third.wait(timeout=60) == 0
     third.stderr.close()
+
+
+# ------------------------------------------------------------------------- after a power cut
+
+
+def test_empty_results_are_found_and_not_what_is_in_the_making(tmp_path):
+    for name in ("a/x.npz", "a/x.npz.7.part", "a/4.state.records", "x.lmdb.lock"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    for name in ("logs/x/x.log", "x.download/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    (tmp_path / "full").write_text("x")
+    (tmp_path / "dangling").symlink_to("gone")
+    assert empty_results(tmp_path) == [str(tmp_path / "a/x.npz")]
+    assert empty_results(tmp_path / "gone") == []
+
+
+# ---------------------------------------------------------------------- places and accounts
+
+TARGETS = ("results/faces32/weights/2.safetensors", "results/faces32/receptive.svg")
+ODD = 'it\'s a "t\N{LATIN SMALL LETTER A WITH DIAERESIS}st"'
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount and become somebody else")
+def test_training_in_an_odd_place_as_nobody(tmp_path):
+    """Quotes, spaces and umlauts in the name, another file system for the results, no entry in the
+    list of users, the locale C, 64 open files, 1 MB of shared memory."""
+    folder = tmp_path / ODD
+    folder.mkdir()
+    make_clone(folder)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (folder / "results").symlink_to(elsewhere / "results")
+    shutil.copy(CONFIG, folder / "smoke.yaml")
+    script = (
+        f"mount -t tmpfs tmpfs {elsewhere} && mount -t tmpfs -o size=1m tmpfs /dev/shm && "
+        f"mkdir {elsewhere}/results && chown -R 54321:54321 {tmp_path} && ulimit -n 64 && "
+        # It may read this Python, wherever that is.
+        "exec setpriv --reuid 54321 --regid 54321 --clear-groups --inh-caps=+dac_read_search "
+        "--ambient-caps=+dac_read_search snakemake --cores 2 --configfile smoke.yaml -- "
+    )
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script + " ".join(TARGETS)],
+        cwd=folder,
+        env={"PATH": path, "LC_ALL": "C", "HOME": str(tmp_path), "USER": "somebody"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-5000:]

@@ -47,7 +47,7 @@ def changed_folder(manifest: str | Path) -> str | None:
 
 
 # Not results, or not yet.
-_LEFT_OUT = ("logs", "wandb", "tensorboard", ".download", ".part", ".lock")
+_LEFT_OUT = ("logs", "wandb", "tensorboard", ".download", ".part", ".lock", ".records")
 
 
 def empty_results(folder: str | Path) -> list[str]:
