@@ -60,7 +60,7 @@ def test_the_rates_are_those_that_were_measured():
     assert most == pytest.approx(cost.METRIC_MEMORY * 2 * 50_000 * 2048 * 4, rel=1e-2)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", sorted(NETWORKS.keys() - {"torchscript"}))
 def test_feature_networks_have_the_size_that_is_counted(name, monkeypatch):
     monkeypatch.setattr(NETWORKS[name], "load_weights", lambda self, weights: self.eval())
     with torch.device("meta"):

@@ -32,9 +32,11 @@ class Network(NamedTuple):
 
 NETWORKS = {
     "inception": Network(11.42e9, 2048),
+    "inception_tf1": Network(11.42e9, 2048),
     "lite0": Network(0.0397e9, 112),
     "lite0early": Network(0.0034e9, 144),
     "dinov2": Network(162.0e9, 1024),
+    "vgg16": Network(30.93e9, 4096),
 }
 
 

@@ -24,6 +24,7 @@ MEANINGS = {
     "density": "how many images of the set are like a sample",
     "coverage": "share of the set with a sample nearby",
     "copies": "share of the samples that repeat a training image",
+    "copies_pixels": "the same, by pixels in place of features",
 }
 # Of an attribute, whose name follows: how far its values' shares are apart, and how well a probe
 # reads it off real images.
