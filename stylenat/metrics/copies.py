@@ -7,7 +7,7 @@ import numpy as np
 from stylenat.metrics.base import ERROR_OF, Measure, Measurement, Metric, extractor_of, features_of
 from stylenat.metrics.moments import Statistics
 from stylenat.metrics.neighbours import nearest
-from stylenat.metrics.thumbnails import Thumbnails
+from stylenat.metrics.thumbnails import ASKED, Thumbnails
 
 # A sample nearer to a training image than all but this share of the training images are to each
 # other counts as a copy. New images from the same distribution are flagged about as often.
@@ -46,18 +46,21 @@ def _measure(real: Statistics) -> Measure:
         shares = (f"{change} {share:.1%}" for change, share in searched.detected().items())
         note = f"found of altered training images: {', '.join(shares)}"
 
-    def share(name: str, flags: np.ndarray, note: str | None = None) -> Measurement:
-        # The second part is the threshold's: of the training images, two are often each other's
-        # nearest, so that half as many distances are independent.
+    def share(name: str, flags: np.ndarray, asked: int, note: str | None = None) -> Measurement:
+        # The second part is the threshold's: of the training images asked, two are often each
+        # other's nearest, so that half as many distances are independent.
         variance = flags.var(ddof=1) / len(flags)
-        variance += 2 * COPY_QUANTILE * (1 - COPY_QUANTILE) / len(training.features)
+        variance += 2 * COPY_QUANTILE * (1 - COPY_QUANTILE) / asked
         error = float(np.sqrt(variance))
         return Measurement(f"copies_{name}", float(flags.mean()), "lower", error, ERROR_OF, note)
 
     def measure(generated: Statistics) -> list[Measurement]:
-        found = [share(extractor_of(real), training.copies(features_of(generated)))]
+        count = len(training.features)
+        found = [share(extractor_of(real), training.copies(features_of(generated)), count)]
         if searched is not None and generated.thumbnails is not None:
-            found.append(share("pixels", searched.copies(generated.thumbnails), note))
+            found.append(
+                share("pixels", searched.copies(generated.thumbnails), min(count, ASKED), note)
+            )
         return found
 
     return measure

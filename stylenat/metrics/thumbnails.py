@@ -7,15 +7,13 @@ this finds: they answer to the traces of a JPEG file, and to a picture being mir
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 from PIL import Image
 from scipy.fft import dctn
-from scipy.spatial import KDTree
 
-from stylenat.metrics.neighbours import nearest
 from stylenat.metrics.subsets import content_order
 
 SIDE = 32  # of a thumbnail …
@@ -28,8 +26,10 @@ OF_BRIGHTNESS, OF_COLOURS = 16, 3
 YCBCR = np.array(
     [[0.299, -0.168736, 0.5], [0.587, -0.331264, -0.418688], [0.114, 0.5, -0.081312]], np.float32
 )
-BLOCK = 1024  # thumbnails whose views are in memory at once
+ROWS, COLUMNS = 32, 2048  # thumbnails whose views are compared with so many at once
+ASKED = 5000  # training images whose nearest others decide the threshold
 KNOWN = 500  # training images, altered to see what is found
+SAME = 5.0  # two pictures that are so near differ by a sixth of a grey level, or by rounding
 
 
 def views(thumbnails: np.ndarray) -> Iterator[np.ndarray]:
@@ -54,35 +54,47 @@ class Thumbnails:
     """Those of the training images, to be searched, and the distance up to which one is a copy."""
 
     pixels: np.ndarray  # uint8 (n, 32, 32, 3)
-    tree: KDTree
+    centre: np.ndarray  # (274,) of their vectors, …
+    vectors: np.ndarray  # … which are (n, 274) about it
     threshold: float
 
     @classmethod
     def of(cls, pixels: np.ndarray, quantile: float) -> Self:
-        """The threshold is this quantile of the training images' distances to their nearest others."""
-        vectors = np.concatenate([next(views(pixels[rows])) for rows in _rows(pixels)])
-        tree = KDTree(vectors)
-        plain = nearest(vectors, vectors, 1, same=True)[1][:, 0]
-        # Mirrored or shifted, some are nearer still; what is as far as most is not asked for.
-        bound = _quantile(plain, quantile)
-        distances = np.minimum(plain, bound)
-        for rows in _rows(pixels):
-            own = np.arange(len(pixels))[rows, None]
-            for vectors in views(pixels[rows]):
-                found, others = tree.query(vectors, 2, distance_upper_bound=bound)
-                found[others == own] = np.inf
-                distances[rows] = np.minimum(distances[rows], found.min(1))
-        return cls(pixels, tree, _quantile(distances, quantile))
+        """The threshold is this quantile of training images' distances to their nearest others."""
+        parts = range(0, len(pixels), COLUMNS)
+        vectors = np.concatenate([next(views(pixels[i : i + COLUMNS])) for i in parts])
+        centre = vectors.mean(0)
+        found = cls(pixels, centre, vectors - centre, SAME)
+        asked = content_order(pixels)[:ASKED]
+        distances = found.distances(pixels[asked], asked)
+        distinct = distances[distances > SAME]  # twins would make the quantile one of zeros
+        if not len(distinct):
+            return found
+        return replace(found, threshold=float(np.quantile(distinct, quantile)))
 
     def copies(self, pixels: np.ndarray) -> np.ndarray:
         """Which thumbnails (m, 32, 32, 3) are copies, as booleans (m,)."""
-        flags = np.zeros(len(pixels), bool)
-        bound = self.threshold + 1e-6  # what is found is below it
-        for rows in _rows(pixels):
-            for vectors in views(pixels[rows]):
-                found, _ = self.tree.query(vectors, distance_upper_bound=bound)
-                flags[rows] |= np.isfinite(found)
-        return flags
+        return self.distances(pixels) <= self.threshold
+
+    def distances(self, pixels: np.ndarray, own: np.ndarray | None = None) -> np.ndarray:
+        """Of thumbnails (m, 32, 32, 3), in whichever view, to the nearest training image (m,), that at
+        ``own`` (m,) left out."""
+        lengths = np.einsum("nd,nd->n", self.vectors, self.vectors)
+        found = np.full(len(pixels), np.inf, np.float32)
+        for start in range(0, len(pixels), ROWS):
+            rows = slice(start, start + ROWS)
+            seen = np.stack(list(views(pixels[rows]))) - self.centre
+            least = found[rows]
+            for first in range(0, len(self.vectors), COLUMNS):
+                columns = slice(first, first + COLUMNS)
+                squares = (-2 * seen) @ self.vectors[columns].T
+                squares += lengths[columns]
+                if own is not None:
+                    inside = np.flatnonzero((own[rows] >= first) & (own[rows] < first + COLUMNS))
+                    squares[:, inside, own[rows][inside] - first] = np.inf
+                nearest = squares.min(2) + np.einsum("vnd,vnd->vn", seen, seen)
+                np.minimum(least, nearest.min(0), out=least)
+        return np.sqrt(np.maximum(found, 0))
 
     def detected(self) -> dict[str, float]:
         """Of copies that are known to be some, the shares that are found, by what was done to them."""
@@ -94,16 +106,6 @@ class Thumbnails:
             "JPEG of quality 75": through_jpeg(images, 75),
         }
         return {change: float(self.copies(copies).mean()) for change, copies in known.items()}
-
-
-def _rows(pixels: np.ndarray) -> list[slice]:
-    return [slice(start, start + BLOCK) for start in range(0, len(pixels), BLOCK)]
-
-
-def _quantile(distances: np.ndarray, quantile: float) -> float:
-    """Of distinct images: where some are there twice, the quantile would be 0 and flag nothing."""
-    distinct = distances[distances > 0]
-    return float(np.quantile(distinct, quantile)) if len(distinct) else 0.0
 
 
 def through_jpeg(images: np.ndarray, quality: int) -> np.ndarray:
