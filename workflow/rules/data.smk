@@ -61,7 +61,7 @@ use rule weights as browser_runtime with:
     output:
         "results/weights/{weights}.tgz",
     log:
-        "results/logs/browser_runtime/{weights}.log",
+        "results/logs/weights/{weights}.log",
     wildcard_constraints:
         weights="onnxruntime-web",
     localrule: True
