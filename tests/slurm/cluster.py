@@ -22,15 +22,18 @@ PACKAGES = ("slurm-wlm", "munge")
 CONFIGURATION = Path("/etc/slurm")
 SECONDS = 60  # for daemons to come up
 
-# What the nodes claim to have, so that a profile for a real cluster fits; nothing enforces it.
+# What the nodes claim to have, so that a profile for a real cluster fits. Slurm looks at the memory
+# that jobs take every second.
 NODE = "CPUs=64 CoresPerSocket=64 RealMemory=500000"
 
+# A job whose node went down waits until its credential is over: longer than KillWait, or what is left
+# of it would still run when it starts again.
 SLURM_CONF = """\
 ClusterName=virtual
 SlurmctldHost={host}(127.0.0.1)
 SlurmUser=root
 SlurmdUser=root
-AuthInfo=socket={folder}/munge.socket
+AuthInfo=socket={folder}/munge.socket,cred_expire=40
 StateSaveLocation={folder}/controller
 SlurmdSpoolDir={folder}/%n
 SlurmctldPidFile={folder}/controller.pid
@@ -40,7 +43,9 @@ SlurmdLogFile={folder}/%n.log
 SlurmctldPort=16817
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=1
+JobAcctGatherParams=OverMemoryKill
 AccountingStorageType=accounting_storage/none
 MpiDefault=none
 SelectType=select/cons_tres
@@ -72,8 +77,9 @@ def install() -> None:
 
 
 @contextmanager
-def cluster(folder: Path, nodes: int = 2, gpus: int = 2) -> Iterator[None]:
-    """Run a cluster of partitions ``cpu`` and ``gpu`` over the same nodes; logs in ``folder``.
+def cluster(folder: Path, nodes: int = 3, gpus: int = 2) -> Iterator[Callable[[], None]]:
+    """Run a cluster; logs in ``folder``. Partitions ``cpu`` and ``gpu`` are the same nodes, all but the
+    last, which is ``spare``. What it yields restarts the controller.
 
     munged wants every user to be able to enter the folder and those above it.
     """
@@ -82,22 +88,26 @@ def cluster(folder: Path, nodes: int = 2, gpus: int = 2) -> Iterator[None]:
     daemons: list[subprocess.Popen] = []
     links: list[Path] = []
 
-    def start(*command: str) -> None:
+    def start(*command: str) -> subprocess.Popen:
         output = open(folder / f"{Path(command[0]).name}.out", "a")  # noqa: SIM115 (the daemon's)
-        daemons.append(
-            subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
-        )
+        daemon = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+        daemons.append(daemon)
+        return daemon
+
+    def restart() -> None:
+        controller.kill()
+        controller.wait()
+        start("slurmctld", "-D")
+        _wait(folder, lambda: _output("sinfo", "-hNp", "cpu"))
 
     try:
         _start_munge(folder, start)
         links += _configure(folder, [f"node{number + 1}" for number in range(nodes)], gpus)
-        start("slurmctld", "-D")
+        controller = start("slurmctld", "-D")
         for number in range(nodes):
             start("slurmd", "-D", "-N", f"node{number + 1}")
-        _wait(
-            folder, lambda: _output("sinfo", "-hNp", "cpu", "-o", "%t").split() == ["idle"] * nodes
-        )
-        yield
+        _wait(folder, lambda: set(_output("sinfo", "-hN", "-o", "%t").split()) == {"idle"})
+        yield restart
     finally:
         with suppress(subprocess.SubprocessError):
             subprocess.run(["scancel", "--user=root"], timeout=10, check=False)
@@ -138,8 +148,9 @@ def _configure(folder: Path, nodes: list[str], gpus: int) -> list[Path]:
             device = folder / f"{node}-gpu{gpu}"
             os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(1, 3))
             gres += f"NodeName={node} Name=gpu File={device}\n"
-    for partition, extra in (("cpu", "Default=YES "), ("gpu", "")):
-        slurm += f"PartitionName={partition} Nodes={','.join(nodes)} {extra}MaxTime=1-0\n"
+    *most, last = nodes
+    for partition, members in (("cpu Default=YES", most), ("gpu", most), ("spare", [last])):
+        slurm += f"PartitionName={partition} Nodes={','.join(members)} MaxTime=1-0\n"
     files = {"slurm": slurm, "gres": gres, "cgroup": "CgroupPlugin=cgroup/v1\nCgroupAutomount=no\n"}
     CONFIGURATION.mkdir(exist_ok=True)
     links = []
