@@ -7,9 +7,9 @@ Every run is an experiment of its own, so it is trained, resumed and evaluated l
 from dataclasses import dataclass
 from typing import Any
 
-from stylenat.configuration import Ablation, SomeSeeds
+from stylenat.configuration import Ablation
 from stylenat.errors import ConfigError
-from stylenat.fields import Key
+from stylenat.fields import Key, SomeSeeds
 
 Values = dict[str, Any]
 
@@ -55,13 +55,13 @@ def expand(
                 _add(written, run, ablation.base, values, seed)
                 origins[run] = ["ablations", name, "variants", variant]
     for name, several in seeds.items():
-        runs = {seed: f"{name}-seed{seed}" for seed in several}
-        for seed, run in runs.items():
+        replicates = {seed: f"{name}-seed{seed}" for seed in several}
+        for seed, run in replicates.items():
             _add(written, run, name, {}, seed)
             origins[run] = ["experiments", name]
         if name in families:
             raise ConfigError(f"ablations.{name}: an experiment with seeds has this name")
-        families[name] = Family(name, "", name, {name: runs})
+        families[name] = Family(name, "", name, {name: replicates})
     return written, origins, families
 
 

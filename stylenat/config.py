@@ -81,11 +81,11 @@ class ModelConfig(WidthConfig):
     single word as ``block`` counts for all levels, but at 4² ``hydra`` is full attention."""
 
     # Bounds far beyond use; what is larger would exhaust memory or time before it fails.
-    style_dim: number(integer=True, minimum=1, maximum=2**16)
-    mapping_layers: number(integer=True, minimum=1, maximum=1000)
-    mapping_lr: number(above=0, maximum=10**6)
+    style_dim: Annotated[int, *number(integer=True, minimum=1, maximum=2**16)]
+    mapping_layers: Annotated[int, *number(integer=True, minimum=1, maximum=1000)]
+    mapping_lr: Annotated[float, *number(above=0, maximum=10**6)]
     min_heads: Count
-    mlp_ratio: number(above=0, maximum=1000)
+    mlp_ratio: Annotated[float, *number(above=0, maximum=1000)]
     kernels: Levels
     dilations: Levels
     # The only defaults: weights and records from before there was a choice do not name them.
@@ -156,13 +156,13 @@ class StartConfig:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    mode: choice("continue", "finetune")
+    mode: Annotated[str, *choice("continue", "finetune")]
     file: Text | None = None
     url: Text | None = None
     sha256: Sha256 | None = None
     experiment: Text | None = None
     step: Step | None = None  # of the state that is continued, or of the experiment's
-    missing: choice("refuse", "initialise") = "refuse"
+    missing: Annotated[str, *choice("refuse", "initialise")] = "refuse"
 
     def __post_init__(self) -> None:
         places = [key for key in ("file", "url", "experiment") if getattr(self, key) is not None]
@@ -177,7 +177,8 @@ class StartConfig:
         )
 
 
-Precision = choice("auto", "float32", "tf32", "bf16")  # of training: see `stylenat.precision`
+# Of training: see `stylenat.precision`.
+Precision = Annotated[str, *choice("auto", "float32", "tf32", "bf16")]
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,8 @@ class TrainingConfig:
     seed: Seed
     weight_std: Positive  # of the generator's initial linear layers and bias tables
     rgb_gain: Positive  # of the Xavier initialisation of its colours
-    position_scale: number()  # of its position embeddings at first; learned from there
+    # Of its position embeddings at first; learned from there.
+    position_scale: Annotated[float, *number()]
     batch_size: Count
     horizontal_flips: Boolean
     generator_lr: Positive
@@ -208,7 +210,7 @@ class TrainingConfig:
     ema_rampup: Positive | None = (
         None  # the half-life is at most this share of the iterations so far
     )
-    augment: choice(*AUGMENTATIONS) = "bcr"
+    augment: Annotated[str, *choice(*AUGMENTATIONS)] = "bcr"
     ada_target: Fraction = 0.6  # mean sign of the logits on reals that p is driven to
     ada_images: Count = 500_000  # reals in which p can rise from 0 to 1
     freeze_discriminator: Step = 0  # levels, the finest first, that are not trained
@@ -221,7 +223,7 @@ class TrainingConfig:
         require(
             (start is None) == (end is None), "lr_decay_end", "needs lr_decay_start, and vice versa"
         )
-        if start is not None:
+        if start is not None and end is not None:
             require(0 <= start < end, "lr_decay_end", f"{end} is not after lr_decay_start {start}")
 
 
@@ -253,7 +255,7 @@ class ExperimentConfig:
     def first_step(self) -> int:
         """The step training starts at: 0, or that of the run which is continued."""
         start = self.training.start_from
-        return start.step if start and start.mode == "continue" else 0
+        return start.step or 0 if start and start.mode == "continue" else 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, in the order of the fields."""

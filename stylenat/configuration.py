@@ -48,8 +48,11 @@ from stylenat.fields import (
 SCHEMA = Path(__file__).parents[1] / "workflow/schemas/config.schema.json"
 
 
+ABSENT: Any = None
+
+
 class Section(BaseModel):
-    """Unknown keys are refused. A key with the default None may be left out, but not be null."""
+    """Unknown keys are refused. A key whose default is ABSENT may be left out, but not be null."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -77,19 +80,19 @@ class Run(Section):
 class Evaluation(Section):
     protocols: SomeTexts
     final_protocols: Texts
-    repeats: number(integer=True, minimum=1, maximum=1000)
-    grid: number(integer=True, minimum=1, maximum=10_000)
+    repeats: Annotated[int, *number(integer=True, minimum=1, maximum=1000)]
+    grid: Annotated[int, *number(integer=True, minimum=1, maximum=10_000)]
     curated: Seeds
     throughput_batch_sizes: SomeCounts
 
 
 class Wandb(Section):
     project: Text
-    entity: Text = None
-    name: Text = None
-    tags: tuple[Text, ...] = None
-    description: Text = None
-    mode: choice("online", "offline") = None
+    entity: Text = ABSENT
+    name: Text = ABSENT
+    tags: tuple[Text, ...] = ABSENT
+    description: Text = ABSENT
+    mode: Annotated[str, *choice("online", "offline")] = ABSENT
 
 
 class Tracking(Section):
@@ -98,8 +101,8 @@ class Tracking(Section):
 
 
 class Checkpoint(Section):
-    file: Text = None
-    url: Text = None
+    file: Text = ABSENT
+    url: Text = ABSENT
     sha256: Sha256 | None = None
     step: Step
 
@@ -114,7 +117,7 @@ class Settings(Section):
     """An experiment after the defaults are merged."""
 
     dataset: Text
-    device: choice("any", "gpu")
+    device: Annotated[str, *choice("any", "gpu")]
     precision: Precision
     model: ModelConfig
     discriminator: Widths
@@ -122,13 +125,13 @@ class Settings(Section):
     run: Run
     evaluation: Evaluation
     tracking: Tracking
-    checkpoint: Checkpoint = None
+    checkpoint: Checkpoint = ABSENT
 
     def experiment(self, name: str) -> "Experiment":
         """The experiment that is called ``name``."""
         widths = self.discriminator.model_dump() | {"image_size": self.model.image_size}
         discriminator = WidthConfig(**widths)
-        checkpoint = self.checkpoint and self.checkpoint.model_dump(exclude_unset=True)
+        checkpoint = self.checkpoint.model_dump(exclude_unset=True) if self.checkpoint else None
         return Experiment(
             config=ExperimentConfig(
                 name, self.dataset, self.model, discriminator, self.training, self.precision
@@ -172,30 +175,31 @@ class Experiment:
 
 class Url(Section):
     url: Text
-    size: number(integer=True, minimum=0) = None
-    md5: text("^[0-9a-f]{32}$") = None
-    sha256: Sha256 = None
+    size: Annotated[int, *number(integer=True, minimum=0)] = ABSENT
+    md5: Annotated[str, *text("^[0-9a-f]{32}$")] = ABSENT
+    sha256: Sha256 = ABSENT
 
 
 def _url(value: Any) -> Any:
     return nested(Url if isinstance(value, dict) else Text, value)
 
 
+SOURCES = ("avatars", "galaxies", "photos", "folder", "zip", "lmdb", "parquet", "urls", "ffhq")
+
+
 class Source(Section):
     """A source of images; which keys it needs depends on its kind."""
 
-    kind: choice(
-        "avatars", "galaxies", "photos", "folder", "zip", "lmdb", "parquet", "urls", "ffhq"
-    )
-    path: Text = None
-    json_: Text = Field(None, alias="json")
-    licence: Text = None
-    classes: choice("folders", "dataset.json") = None
-    urls: tuple[Annotated[Url | str, PlainValidator(_url)], ...] = None
-    style: Text = None
-    count: Count = None
-    first_seed: Seed = None
-    backgrounds: tuple[text("^[0-9a-fA-F]{6}$"), ...] = None
+    kind: Annotated[str, *choice(*SOURCES)]
+    path: Text = ABSENT
+    json_: Text = Field(ABSENT, alias="json")
+    licence: Text = ABSENT
+    classes: Annotated[str, *choice("folders", "dataset.json")] = ABSENT
+    urls: tuple[Annotated[Url | str, PlainValidator(_url)], ...] = ABSENT
+    style: Text = ABSENT
+    count: Count = ABSENT
+    first_seed: Seed = ABSENT
+    backgrounds: tuple[Annotated[str, *text("^[0-9a-fA-F]{6}$")], ...] = ABSENT
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -218,7 +222,7 @@ def _test(value: Any) -> Any:
 
 
 SomeSources = Annotated[tuple[Source, ...], Field(min_length=1)]
-Share = number(above=0, below=1)
+Share = Annotated[float, *number(above=0, below=1)]
 _TEST = WithJsonSchema(
     {
         "anyOf": [
@@ -230,11 +234,11 @@ _TEST = WithJsonSchema(
 
 
 class Dataset(Section):
-    resolution: number(integer=True, minimum=8, maximum=2**16)
-    filter: choice("lanczos", "box", "none")
-    max_corrupt: number(integer=True, minimum=0) = 0
+    resolution: Annotated[int, *number(integer=True, minimum=8, maximum=2**16)]
+    filter: Annotated[str, *choice("lanczos", "box", "none")]
+    max_corrupt: Annotated[int, *number(integer=True, minimum=0)] = 0
     sources: SomeSources
-    test: Annotated[tuple[Source, ...] | float, PlainValidator(_test), _TEST] = None
+    test: Annotated[tuple[Source, ...] | float, PlainValidator(_test), _TEST] = ABSENT
 
 
 class Comparison(Section):
@@ -247,7 +251,7 @@ def _all_or_count(value: Any) -> Any:
     return value if value == "all" else nested(TwoOrMore, value)
 
 
-TwoOrMore = number(integer=True, minimum=2, maximum=10**9)
+TwoOrMore = Annotated[int, *number(integer=True, minimum=2, maximum=10**9)]
 _ALL_OR_COUNT = WithJsonSchema({"anyOf": [{"const": "all"}, {"type": "integer", "minimum": 2}]})
 
 
@@ -275,9 +279,9 @@ def require(value: Any, needed: Any, *path: str) -> None:
 
 
 class FeatureWeights(Section):
-    url: Text = None
-    package: Text = None
-    path: Text = None
+    url: Text = ABSENT
+    package: Text = ABSENT
+    path: Text = ABSENT
     sha256: Sha256 | None
 
     @model_validator(mode="after")

@@ -38,7 +38,7 @@ def resolve(config: dict[str, Any]) -> tuple[dict[str, Experiment], dict[str, Fa
     """
     checked = _validate(Configuration, config)
     seeds = {
-        name: _validate(SomeSeeds, values["seeds"], lambda path, name=name: [*_seeds(name), *path])
+        name: _validate(SomeSeeds, values["seeds"], functools.partial(_seed_key, name))
         for name, values in config["experiments"].items()
         if "seeds" in values
     }
@@ -72,8 +72,8 @@ def resolve(config: dict[str, Any]) -> tuple[dict[str, Experiment], dict[str, Fa
     return experiments, families
 
 
-def _seeds(name: str) -> Key:
-    return ["experiments", name, "seeds"]
+def _seed_key(name: str, path: Key) -> Key:
+    return ["experiments", name, "seeds", *path]
 
 
 def refuse_duplicate_keys(path: str | Path) -> None:

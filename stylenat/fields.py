@@ -18,6 +18,7 @@ from pydantic import (
 
 T = TypeVar("T")
 Key = list[str | int]  # the parts of a dotted key
+Check = tuple[PlainValidator, WithJsonSchema]  # of a type, to be unpacked in Annotated
 
 _TYPES = {
     "dataclass_type": "object",
@@ -47,7 +48,7 @@ def number(
     above: float = -math.inf,
     below: float = math.inf,
     maximum: float = math.inf,
-) -> Any:
+) -> Check:
     """A finite number; an integer stays one, as it is written to records."""
     kind = "integer" if integer else "number"
 
@@ -75,21 +76,21 @@ def number(
         "exclusiveMaximum": below,
     }
     schema = {"type": kind} | {key: v for key, v in bounds.items() if math.isfinite(v)}
-    return Annotated[int if integer else float, PlainValidator(check), WithJsonSchema(schema)]
+    return PlainValidator(check), WithJsonSchema(schema)
 
 
-def choice(*options: str) -> Any:
+def choice(*options: str) -> Check:
     """One of these words."""
 
-    def check(value: Any) -> str:
+    def check(value: Any) -> Any:
         if value not in options:
             raise Complaint(f"{value!r} is not one of {', '.join(options)}")
         return value
 
-    return Annotated[str, PlainValidator(check), WithJsonSchema({"enum": list(options)})]
+    return PlainValidator(check), WithJsonSchema({"enum": list(options)})
 
 
-def text(pattern: str = "") -> Any:
+def text(pattern: str = "") -> Check:
     """A text in which the pattern is found."""
 
     def check(value: Any) -> str:
@@ -100,7 +101,7 @@ def text(pattern: str = "") -> Any:
         return value
 
     schema = {"type": "string"} | ({"pattern": pattern} if pattern else {})
-    return Annotated[str, PlainValidator(check), WithJsonSchema(schema)]
+    return PlainValidator(check), WithJsonSchema(schema)
 
 
 def _is_boolean(value: Any) -> bool:
@@ -129,26 +130,26 @@ def _is_number(value: str) -> bool:
     return True
 
 
-Text = text()
-Sha256 = text("^[0-9a-f]{64}$")
+Text = Annotated[str, *text()]
+Sha256 = Annotated[str, *text("^[0-9a-f]{64}$")]
 # Names become parts of file names, where "." and "/" separate them.
-Name = text("^[A-Za-z0-9][A-Za-z0-9_-]*$")
+Name = Annotated[str, *text("^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 Boolean = Annotated[bool, PlainValidator(_is_boolean), WithJsonSchema({"type": "boolean"})]
 # Far beyond use; what is larger would exhaust memory or time before it fails.
-Count = number(integer=True, minimum=1, maximum=10**9)
+Count = Annotated[int, *number(integer=True, minimum=1, maximum=10**9)]
 # One range for all seeds: those that PyTorch and NumPy take without changing them.
 LAST_SEED = 2**32 - 1
-Seed = number(integer=True, minimum=0, maximum=LAST_SEED)
-Step = number(integer=True, minimum=0, maximum=10**9)
-Positive = number(above=0)
-Weight = number(minimum=0)
-Fraction = number(minimum=0, below=1)
-Texts = Annotated[tuple[Text, ...], AfterValidator(_sized(0))]  # type: ignore[valid-type]
-SomeTexts = Annotated[tuple[Text, ...], AfterValidator(_sized(1))]  # type: ignore[valid-type]
-SomeCounts = Annotated[tuple[Count, ...], AfterValidator(_sized(1))]  # type: ignore[valid-type]
-Seeds = Annotated[tuple[Seed, ...], AfterValidator(_sized(0))]  # type: ignore[valid-type]
-SomeSeeds = Annotated[tuple[Seed, ...], AfterValidator(_sized(1))]  # type: ignore[valid-type]
-Levels = tuple[tuple[Count, ...], ...]  # type: ignore[valid-type]
+Seed = Annotated[int, *number(integer=True, minimum=0, maximum=LAST_SEED)]
+Step = Annotated[int, *number(integer=True, minimum=0, maximum=10**9)]
+Positive = Annotated[float, *number(above=0)]
+Weight = Annotated[float, *number(minimum=0)]
+Fraction = Annotated[float, *number(minimum=0, below=1)]
+Texts = Annotated[tuple[Text, ...], AfterValidator(_sized(0))]
+SomeTexts = Annotated[tuple[Text, ...], AfterValidator(_sized(1))]
+SomeCounts = Annotated[tuple[Count, ...], AfterValidator(_sized(1))]
+Seeds = Annotated[tuple[Seed, ...], AfterValidator(_sized(0))]
+SomeSeeds = Annotated[tuple[Seed, ...], AfterValidator(_sized(1))]
+Levels = tuple[tuple[Count, ...], ...]
 
 
 def explain(error: ValidationError, root: Any) -> tuple[Key, str]:
@@ -199,7 +200,7 @@ def _keys(root: Any, path: Key) -> list[str]:
     for part in path:
         # Items of a list, and values of a mapping from names, were unwrapped with their container.
         root = _inner(_fields(root).get(part, root))
-    return sorted(_fields(root))
+    return sorted(map(str, _fields(root)))
 
 
 def _fields(kind: Any) -> dict[str | int, Any]:

@@ -162,7 +162,7 @@ def read_json(path: str | Path) -> Any:
 def write_npz(path: str | Path, arrays: dict[str, np.ndarray], record: dict[str, Any]) -> None:
     """Write arrays together with the JSON record that says what they are."""
     with atomic(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, record=np.array(json.dumps(record)), **arrays)
+        np.savez(file, allow_pickle=False, record=np.array(json.dumps(record)), **arrays)
 
 
 def read_npz(

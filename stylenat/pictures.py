@@ -25,7 +25,8 @@ def fit(pictures: np.ndarray) -> np.ndarray:
     if side > LARGEST:
         factor = side // LARGEST
         blocks = pictures.reshape(*shape, LARGEST, factor, LARGEST, factor, 3)
-        return (blocks.mean((-4, -2)) + 0.5).astype(np.uint8)
+        means: np.ndarray = blocks.mean((-4, -2))
+        return (means + 0.5).astype(np.uint8)
     factor = max(1, LEGIBLE // side)
     return pictures.repeat(factor, axis=-3).repeat(factor, axis=-2)
 
@@ -96,7 +97,7 @@ def encoder() -> str:
     try:
         import imageio_ffmpeg
 
-        return imageio_ffmpeg.get_ffmpeg_exe()
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
     except (ImportError, RuntimeError) as error:  # the latter where a wheel has no program
         raise UserError(
             "MP4 needs the package imageio-ffmpeg; install it with pip install imageio-ffmpeg, or "

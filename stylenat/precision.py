@@ -57,12 +57,12 @@ def products(precision: str, device: torch.device, **cudnn: bool) -> Iterator[No
         yield
 
 
-def layers(precision: str, device: torch.device) -> AbstractContextManager:
+def layers(precision: str, device: torch.device) -> AbstractContextManager[object]:
     """Within, layers compute in bfloat16 if the precision is ``bf16``; for forward passes only."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
-def without_autocast(device: torch.device) -> AbstractContextManager:
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
     """Within, operations keep the dtypes that they are given."""
     # By name: a compiler cannot follow the question whether a device has it.
     if device.type not in ("cpu", "cuda"):

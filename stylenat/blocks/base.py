@@ -8,9 +8,12 @@ from typing import Protocol
 class LevelConfig(Protocol):
     """What a block reads of :class:`stylenat.config.ModelConfig`."""
 
-    resolutions: tuple[int, ...]
-    kernels: tuple[tuple[int, ...], ...]
-    dilations: tuple[tuple[int, ...], ...]
+    @property
+    def resolutions(self) -> tuple[int, ...]: ...
+    @property
+    def kernels(self) -> tuple[tuple[int, ...], ...]: ...
+    @property
+    def dilations(self) -> tuple[tuple[int, ...], ...]: ...
 
     def heads(self, resolution: int) -> int:
         """Heads at a level."""
