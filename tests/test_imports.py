@@ -15,6 +15,7 @@ LAYERS = (
             "pictures",
             "runtime",
             "precision",
+            "torch_types",
             "config",
             "experiments",
             "fetch",

@@ -20,7 +20,7 @@ PUBLISHED_MULTIPLIER = 2
 FULL_ATTENTION_KERNELS = (3,)  # listed for the 4² level, not used
 
 Shape = tuple[int, ...]
-Levels = list[tuple[int, ...]]
+Levels = tuple[tuple[int, ...], ...]
 
 
 def infer_config(tensors: dict[str, Tensor], settings: dict[str, Any]) -> ModelConfig:
@@ -38,6 +38,7 @@ def infer_config(tensors: dict[str, Tensor], settings: dict[str, Any]) -> ModelC
     widths = [_common(shapes, rf"layers.{level}.blocks.+(proj|fc2).+", 0) for level in levels]
     hidden = _common(shapes, r"layers.0.blocks.+fc1.+", 0)
     styleswin = is_styleswin(shapes)
+    dilations: Levels
     if styleswin:
         dilations = ((1,),) * len(levels)
         heads, kernels = _windows(shapes, levels)
@@ -64,7 +65,7 @@ def _windows(shapes: dict[str, Shape], levels: range) -> tuple[list[int], Levels
     """Heads and sides of the windows, by level."""
     tables = [rf"layers.{level}.blocks.+relative_position_bias_table" for level in levels]
     sides = [math.isqrt(_common(shapes, table, 0)) // 2 + 1 for table in tables]
-    return [2 * _common(shapes, table, 1) for table in tables], [(side,) for side in sides]
+    return [2 * _common(shapes, table, 1) for table in tables], tuple((side,) for side in sides)
 
 
 def _neighbourhoods(
@@ -72,7 +73,7 @@ def _neighbourhoods(
 ) -> tuple[list[int], Levels]:
     """Heads and kernel sizes by level."""
     heads = [_common(shapes, r"layers.0.blocks.+attn.rpb", 0)]
-    kernels = [FULL_ATTENTION_KERNELS]
+    kernels: list[tuple[int, ...]] = [FULL_ATTENTION_KERNELS]
     for level in levels[1:]:
         tables = _tables(shapes, level)
         heads.append(sum(table[0] for table in tables))
@@ -80,7 +81,7 @@ def _neighbourhoods(
         # Equal kernels are one entry, unless they alone say how many groups there are.
         groups = 2 if is_published(shapes) else len(dilations[level])
         kernels.append(sizes[:1] if len(set(sizes)) == 1 and len(sizes) == groups else sizes)
-    return heads, kernels
+    return heads, tuple(kernels)
 
 
 def _numbers(shapes: dict[str, Shape], name: str) -> list[int]:

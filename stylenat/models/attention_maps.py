@@ -4,7 +4,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stylenat.blocks.hydra import HeadGroup
 from stylenat.models.blocks.hydra import HydraAttention
@@ -40,16 +40,21 @@ def record_attention(generator: Generator, w: Tensor) -> tuple[Tensor, list[Bloc
     Layers are hooked, not changed.
     """
     layers = {
-        (level, block): style_block.attn
+        (level, block): attention
         for level, stage in enumerate(generator.layers)
-        for block, style_block in enumerate(stage.blocks)
-        if isinstance(style_block.attn, HydraAttention)
+        for block, style_block in enumerate(stage.get_submodule("blocks").children())
+        if isinstance(attention := style_block.get_submodule("attn"), HydraAttention)
     }
     projected: dict[tuple[int, int], Tensor] = {}
     with ExitStack() as hooks:
         for place, layer in layers.items():
 
-            def keep(_module, _inputs, output, place=place) -> None:
+            def keep(
+                _module: nn.Module,
+                _inputs: tuple[Tensor, ...],
+                output: Tensor,
+                place: tuple[int, int] = place,
+            ) -> None:
                 projected[place] = output[0].double().cpu()
 
             hooks.enter_context(layer.qkv.register_forward_hook(keep))

@@ -6,6 +6,7 @@ differentiable, because the R1 penalty differentiates through the gradient of th
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +23,13 @@ from stylenat.models.layers import (
     at_least_float32,
 )
 from stylenat.precision import without_autocast
+from stylenat.torch_types import Function
 
 WAVELET_CHANNELS = 12
 STDDEV_GROUP = 4
 
 
-class DivideByNorm(torch.autograd.Function):
+class DivideByNorm(Function):
     """weight / σ, where σ = |weight v| is its spectral norm if v is the leading right singular
     vector, and the u = weight v / σ that the next power iteration begins with.
 
@@ -36,7 +38,7 @@ class DivideByNorm(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, weight, v):
+    def forward(ctx: Any, weight: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         image = weight @ v
         norm = torch.linalg.vector_norm(image)
         u = image / norm
@@ -48,10 +50,19 @@ class DivideByNorm(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad, _):
+    def backward(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor, None]:
         normalised, norm, u, v = ctx.saved_tensors
         along = torch.dot(grad.flatten(), normalised.flatten())
         return torch.addr(grad, u, v * along, alpha=-1) / norm, None
+
+
+class _Layer(nn.Module):
+    """For types: a layer as :func:`torch.nn.utils.spectral_norm` leaves it."""
+
+    weight: Tensor
+    weight_orig: nn.Parameter
+    weight_u: Tensor
+    weight_v: Tensor
 
 
 class SpectralNorm:
@@ -61,7 +72,7 @@ class SpectralNorm:
     Weights keep their precision under autocast.
     """
 
-    def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def __call__(self, layer: _Layer, inputs: tuple[Tensor, ...]) -> None:
         weight = layer.weight_orig
         with without_autocast(weight.device):
             matrix = weight.flatten(1)
@@ -124,7 +135,8 @@ class ConvBlock(nn.Module):
         self.conv2 = nn.Sequential(Blur(), *_activated(inputs, outputs, 3, stride=2))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv2(self.conv1(x))
+        y: Tensor = self.conv2(self.conv1(x))
+        return y
 
 
 def stddev_group(batch: int) -> int:
@@ -175,10 +187,12 @@ class Discriminator(nn.Module):
         return [parameter for parameter in self.parameters() if parameter not in kept]
 
     def forward(self, images: Tensor) -> Tensor:
-        wavelets, features = self.dwt(images), None
+        wavelets: Tensor = self.dwt(images)
+        features: Tensor | None = None
         for level, from_rgb in enumerate(self.from_rgbs):
             wavelets, features = from_rgb(wavelets, features)
             if level < len(self.convs):
                 features = self.convs[level](features)
+        assert features is not None
         features = self.final_conv(minibatch_stddev(features))
         return at_least_float32(self.final_linear(features.flatten(1)))

@@ -7,6 +7,7 @@ current checkpoints.
 
 import math
 from pkgutil import resolve_name
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +29,7 @@ from stylenat.models.layers import (
     pixelwise,
     prefers_pieces,
 )
+from stylenat.torch_types import Function
 
 START_SIDE = 4  # of the constant input
 MOST_NUMBERS = 2**31 - 1  # that bilinear upsampling on GPUs puts into one map of (B, H, W, C)
@@ -76,7 +78,7 @@ def _normalise_at_once(x: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, 
     return torch.addcmul(shift, x, factor), mean, scale
 
 
-class InstanceNorm(torch.autograd.Function):
+class InstanceNorm(Function):
     """gamma * (x - mean) / sqrt(variance + 1e-5) + beta, the statistics being over the pixels of each
     image: x (B, H, W, C), gamma and beta (B, 1, 1, C) → (B, H, W, C).
 
@@ -85,7 +87,7 @@ class InstanceNorm(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x, gamma, beta):
+    def forward(ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
         normalise = _normalise if x.device.type == "cpu" else _normalise_at_once
         y, mean, scale = normalise(x, gamma, beta)
         ctx.save_for_backward(x, mean, scale, gamma)
@@ -93,7 +95,7 @@ class InstanceNorm(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, mean, scale, gamma = ctx.saved_tensors
         pixels = x.shape[1] * x.shape[2]
         d_beta = grad.sum((1, 2), keepdim=True)
@@ -178,6 +180,8 @@ class SinusoidalEmbedding(nn.Module):
     """Sines and cosines of the pixel's column, then of its row, times a scale: a map
     (side, side, channels)."""
 
+    axis: Tensor
+
     def __init__(self, side: int, channels: int):
         super().__init__()
         frequencies = channels // 4
@@ -230,6 +234,8 @@ class LevelUpsample(nn.Module):
 class Level(nn.Module):
     """Two style blocks at one resolution, then the way up (identity after the last)."""
 
+    upsample: LevelUpsample | None
+
     def __init__(self, config: ModelConfig, level: int):
         super().__init__()
         side = config.resolutions[level]
@@ -252,7 +258,9 @@ class Level(nn.Module):
                 x = checkpoint(block, x, w, use_reentrant=False, preserve_rng_state=False)
             else:
                 x = block(x, w)
-        return x if self.upsample is None else self.upsample(x)
+        if self.upsample is not None:
+            x = self.upsample(x)
+        return x
 
 
 class ToRGB(nn.Module):
@@ -277,6 +285,8 @@ class Generator(nn.Module):
 
     ``mapping`` and ``synthesis`` are its two halves; see :func:`stylenat.images.to_uint8`.
     """
+
+    mean_w: Tensor | None
 
     def __init__(self, config: ModelConfig):
         super().__init__()
@@ -305,8 +315,9 @@ class Generator(nn.Module):
         """Whether to keep, of every style block, only its inputs for the backward pass, and compute
         the rest again there, with the same numbers: about a third more time, a fraction of the
         memory."""
-        for level in self.layers:
-            level.recompute = recompute
+        for module in self.modules():
+            if isinstance(module, Level):
+                module.recompute = recompute
 
     @torch.no_grad()
     def initialise(self, weight_std: float, rgb_gain: float, position_scale: float) -> None:
@@ -320,6 +331,7 @@ class Generator(nn.Module):
                     if module.bias is not None:
                         nn.init.zeros_(module.bias)
                 case nn.Conv2d():
+                    assert module.bias is not None
                     nn.init.xavier_normal_(module.weight, gain=rgb_gain)
                     nn.init.zeros_(module.bias)
                 case LevelUpsample():
@@ -330,16 +342,19 @@ class Generator(nn.Module):
 
     def mapping(self, z: Tensor) -> Tensor:
         """z (B, style_dim) → w (B, style_dim)."""
-        return self.style(z)
+        w: Tensor = self.style(z)
+        return w
 
     def synthesis(self, w: Tensor) -> Tensor:
         """w (B, style_dim), or one per block (B, latents, style_dim) → images (B, 3, S, S)."""
         if w.ndim == 2:
             w = w[:, None].expand(-1, self.config.latents, -1)
-        x, image = self.input(w.shape[0]), None
+        x: Tensor = self.input(w.shape[0])
+        image: Tensor | None = None
         for level, (layer, to_rgb) in enumerate(zip(self.layers, self.to_rgbs, strict=True)):
             x = layer(x, w[:, 2 * level], w[:, 2 * level + 1])
             image = to_rgb(x, image)
+        assert image is not None
         return image
 
     def forward(self, z: Tensor) -> Tensor:

@@ -115,7 +115,7 @@ def _compute(
 ) -> np.ndarray:
     """uint8 (n, S, S, 3) on the CPU."""
     w = styles(generator, seeds)
-    if mean is not None:
+    if mean is not None and truncation is not None:
         w = mean + truncation * (w - mean)
     return _pixels(generator, w)
 

@@ -5,12 +5,14 @@ Names of parameters and buffers are those of the published checkpoints.
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stylenat.precision import without_autocast
+from stylenat.torch_types import Function
 
 LEAKY_SLOPE = 0.2
 LEAKY_GAIN = math.sqrt(2)  # keeps the variance through a leaky ReLU (StyleGAN2)
@@ -62,6 +64,8 @@ class PixelLinear(nn.Linear):
     with: the first steps of Adam, which follow signs, enlarge others.
     """
 
+    __call__: Callable[..., Tensor]
+
     def forward(self, x: Tensor) -> Tensor:
         if self.training or x.device.type != "cpu" or x.dtype != torch.float32:
             return super().forward(x)
@@ -95,8 +99,9 @@ class EqualLinear(nn.Module):
         self.bias_scale = lr_mul
 
     def forward(self, x: Tensor) -> Tensor:
-        scales = {"alpha": self.weight_scale, "beta": self.bias_scale}
-        return torch.addmm(self.bias, x, self.weight.T, **scales)
+        return torch.addmm(
+            self.bias, x, self.weight.T, alpha=self.weight_scale, beta=self.bias_scale
+        )
 
 
 def fir_kernel(gain: float = 1.0) -> Tensor:
@@ -106,7 +111,7 @@ def fir_kernel(gain: float = 1.0) -> Tensor:
     return kernel / kernel.sum() * gain
 
 
-class FixedConvolution(torch.autograd.Function):
+class FixedConvolution(Function):
     """Convolution with a filter that is not trained, differentiable any number of times.
 
     ``conv2d`` computes the gradients of its filter in the double derivative of R1, whether or not
@@ -115,7 +120,15 @@ class FixedConvolution(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x, weight, stride, padding, groups, output_padding):
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        stride: int,
+        padding: int,
+        groups: int,
+        output_padding: tuple[int, ...] | None,
+    ) -> Tensor:
         """As conv2d; with ``output_padding`` (rows, columns), as conv_transpose2d. In x's dtype."""
         ctx.save_for_backward(weight)
         ctx.arguments = stride, padding, groups
@@ -131,7 +144,7 @@ class FixedConvolution(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (weight,) = ctx.saved_tensors
         dx = FixedConvolution.apply(grad, weight, *ctx.arguments, ctx.output_padding)
         return dx, None, None, None, None, None
@@ -160,6 +173,8 @@ def depthwise(kernel: Tensor, channels: int) -> Tensor:
 class Blur(nn.Module):
     """Low-pass before a stride-2 convolution: pad 2 on every side, H → H + 1."""
 
+    kernel: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("kernel", fir_kernel())
@@ -172,6 +187,8 @@ class Blur(nn.Module):
 class Downsample(nn.Module):
     """Halve the side with the low-pass: pad 1, every second pixel."""
 
+    kernel: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("kernel", fir_kernel())
@@ -183,6 +200,8 @@ class Downsample(nn.Module):
 
 class Upsample(nn.Module):
     """Double the side: insert zeros, pad (2, 1), low-pass with gain 4."""
+
+    kernel: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -197,6 +216,11 @@ class HaarTransform(nn.Module):
     """The four Haar filters. lh is high-pass along rows (dimension y), hl along columns."""
 
     high_pass = (-1.0, 1.0)
+    ll: Tensor
+    lh: Tensor
+    hl: Tensor
+    hh: Tensor
+    bank: Tensor
 
     def __init__(self) -> None:
         super().__init__()

@@ -6,12 +6,12 @@ height. A kernel size or a dilation is one number, or two equal ones; no dilatio
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from stylenat.models.attention import check_arguments, check_geometry, neighborhood_attention
 from stylenat.natten.products import bias_of_places, dot_products, weighted_sums
 from stylenat.precision import without_autocast
+from stylenat.torch_types import not_compiled
 
 Pair = int | Sequence[int]
 Causal = bool | Sequence[bool] | None  # to be refused unless it says no
@@ -49,7 +49,7 @@ def na2d(
     return out.movedim(1, -2)
 
 
-@torch.compiler.disable  # it has no use for a loop over hundreds of small operations
+@not_compiled  # it has no use for a loop over hundreds of small operations
 def na2d_qk(
     query: Tensor,
     key: Tensor,
@@ -79,10 +79,11 @@ def na2d_qk(
         logits = dot_products(query, key, places)
         if rpb is None:
             return logits
-        return logits + bias_of_places(rpb.to(query.dtype), *query.shape[2:4], places)
+        height, width = query.shape[2:4]
+        return logits + bias_of_places(rpb.to(query.dtype), height, width, places)
 
 
-@torch.compiler.disable
+@not_compiled
 def na2d_av(
     attn: Tensor,
     value: Tensor,

@@ -75,7 +75,8 @@ class NeighborhoodAttention2D(nn.Module):
             y = na2d_av(self.attn_drop(weights), v, *places).movedim(1, -2)
         else:
             y = na2d(q, k, v, *places, rpb=self.rpb, scale=self.scale)
-        return self.proj_drop(self.proj(y.flatten(3)))
+        out: Tensor = self.proj_drop(self.proj(y.flatten(3)))
+        return out
 
     def extra_repr(self) -> str:
         return (

@@ -8,12 +8,13 @@ times. A place of the window is computed at a time, for all queries at once.
 
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from stylenat.neighbourhood import axis_windows
+from stylenat.torch_types import Function
 
 Geometry = tuple[int, int]  # kernel size, dilation
 
@@ -37,12 +38,13 @@ def bias_of_places(rpb: Tensor, height: int, width: int, geometry: Geometry) -> 
     _, columns = _windows(width, *geometry, rpb.device)
     table = rpb.index_select(1, rows.flatten()).index_select(2, columns.flatten())
     table = table.unflatten(2, (kernel_size, width)).unflatten(1, (kernel_size, height))
-    return table.permute(0, 2, 4, 1, 3).flatten(3)
+    places: Tensor = table.permute(0, 2, 4, 1, 3).flatten(3)
+    return places
 
 
 class _DotProducts(Function):
     @staticmethod
-    def forward(ctx, x, y, geometry):
+    def forward(ctx: Any, x: Tensor, y: Tensor, geometry: Geometry) -> Tensor:
         ctx.save_for_backward(x, y)
         ctx.geometry = geometry
         out = x.new_empty(*x.shape[:4], geometry[0] ** 2)
@@ -53,7 +55,7 @@ class _DotProducts(Function):
         return out
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, y = ctx.saved_tensors
         needs_x, needs_y, _ = ctx.needs_input_grad
         dx = _WeightedSums.apply(grad, y, ctx.geometry) if needs_x else None
@@ -63,7 +65,7 @@ class _DotProducts(Function):
 
 class _WeightedSums(Function):
     @staticmethod
-    def forward(ctx, weights, y, geometry):
+    def forward(ctx: Any, weights: Tensor, y: Tensor, geometry: Geometry) -> Tensor:
         ctx.save_for_backward(weights, y)
         ctx.geometry = geometry
         out = torch.zeros_like(_exact(y), memory_format=torch.contiguous_format)
@@ -74,7 +76,7 @@ class _WeightedSums(Function):
         return out.to(y.dtype)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         weights, y = ctx.saved_tensors
         needs_weights, needs_y, _ = ctx.needs_input_grad
         dweights = _DotProducts.apply(grad, y, ctx.geometry) if needs_weights else None
@@ -86,7 +88,7 @@ class _Spread(Function):
     """Every key's Σ of weights[p, n] x[p] over the queries p that have it at a place n."""
 
     @staticmethod
-    def forward(ctx, weights, x, geometry):
+    def forward(ctx: Any, weights: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
         ctx.save_for_backward(weights, x)
         ctx.geometry = geometry
         kernel_size = geometry[0]
@@ -104,7 +106,7 @@ class _Spread(Function):
         return out.to(x.dtype)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         weights, x = ctx.saved_tensors
         needs_weights, needs_x, _ = ctx.needs_input_grad
         dweights = _DotProducts.apply(x, grad, ctx.geometry) if needs_weights else None

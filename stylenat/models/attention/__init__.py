@@ -8,11 +8,12 @@ from importlib.util import find_spec
 from types import ModuleType
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stylenat.blocks.hydra import HeadGroup
 from stylenat.models.attention.requirements import triton_fault
 from stylenat.precision import without_autocast
+from stylenat.torch_types import constant_result
 
 # Each is a module with `attend(q, k, v, rpb, kernel_size, dilation, scale)`, which gets checked
 # arguments; with `limitation(q, biased)` if it cannot serve all of them; and with `attend_groups`
@@ -21,7 +22,7 @@ _NAMES = ("reference", "gathers", "tiles", "triton", "natten")
 _chosen: str | None = None  # by `use_backend`
 
 
-@torch.compiler.assume_constant_result
+@constant_result
 def available_backends() -> tuple[str, ...]:
     """Names of the backends that this installation can run."""
     return _available_backends()
@@ -49,16 +50,25 @@ def _module(name: str) -> ModuleType:
     # Not imported with this package, because not everyone has the libraries that some need.
     match name:
         case "triton":
-            from stylenat.models.attention import triton_ops as module
+            from stylenat.models.attention import triton_ops
+
+            return triton_ops
         case "natten":
-            from stylenat.models.attention import natten_ops as module
+            from stylenat.models.attention import natten_ops
+
+            return natten_ops
         case "gathers":
-            from stylenat.models.attention import gathers as module
+            from stylenat.models.attention import gathers
+
+            return gathers
         case "tiles":
-            from stylenat.models.attention import tiles as module
+            from stylenat.models.attention import tiles
+
+            return tiles
         case _:
-            from stylenat.models.attention import reference as module
-    return module
+            from stylenat.models.attention import reference
+
+            return reference
 
 
 def default_backend(device: torch.device | str, dtype: torch.dtype = torch.float32) -> str:
@@ -129,12 +139,13 @@ def neighborhood_attention(
         scale = q.shape[-1] ** -0.5
     module = _backend(backend, q, rpb is not None)
     with without_autocast(q.device):
-        return module.attend(q, k, v, rpb, kernel_size, dilation, scale)
+        out: Tensor = module.attend(q, k, v, rpb, kernel_size, dilation, scale)
+    return out
 
 
 def hydra_attention(
     qkv: Tensor,
-    rpbs: Sequence[Tensor] | Sequence[None],
+    rpbs: nn.ParameterList | Sequence[Tensor] | Sequence[None],
     groups: Sequence[HeadGroup],
     backend: str | None = None,
     table: Tensor | None = None,
@@ -158,14 +169,17 @@ def hydra_attention(
     qkv = qkv.unflatten(-1, (3, sum(heads), -1)).permute(3, 0, 4, 1, 2, 5)
     parts = qkv.split(heads, 2)
     for part, rpb, group in zip(parts, rpbs, groups, strict=True):
-        check_arguments(*part, rpb, group.kernel_size, group.dilation)
+        q, k, v = part
+        check_arguments(q, k, v, rpb, group.kernel_size, group.dilation)
     scale = qkv.shape[-1] ** -0.5
     module = _backend(backend, qkv[0], rpbs[0] is not None)
     if hasattr(module, "attend_groups"):
         kernel_sizes = [group.kernel_size for group in groups]
         dilations = [group.dilation for group in groups]
         with without_autocast(qkv.device):
-            out = module.attend_groups(qkv, rpbs, heads, kernel_sizes, dilations, scale, table)
+            out: Tensor = module.attend_groups(
+                qkv, rpbs, heads, kernel_sizes, dilations, scale, table
+            )
         return out.permute(0, 2, 3, 1, 4).flatten(3)
     with without_autocast(qkv.device):
         outputs = [

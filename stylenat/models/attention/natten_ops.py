@@ -41,9 +41,10 @@ def attend(
     """Shapes and meaning as in `neighborhood_attention`, which checks them."""
     if FUSED:
         q, k, v = (x.permute(0, 2, 3, 1, 4) for x in (q, k, v))
-        out = natten.na2d(q, k, v, kernel_size=kernel_size, dilation=dilation, scale=scale)
+        out: Tensor = natten.na2d(q, k, v, kernel_size=kernel_size, dilation=dilation, scale=scale)
         return out.permute(0, 3, 1, 2, 4)
     if rpb is not None:
         rpb = rpb.to(q.dtype)
     logits = functional.na2d_qk(scale * q, k, kernel_size=kernel_size, dilation=dilation, rpb=rpb)
-    return functional.na2d_av(logits.softmax(-1), v, kernel_size=kernel_size, dilation=dilation)
+    out = functional.na2d_av(logits.softmax(-1), v, kernel_size=kernel_size, dilation=dilation)
+    return out

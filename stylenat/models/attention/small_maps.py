@@ -10,7 +10,7 @@ for the backward pass: such memory is what only small maps can be given.
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from stylenat.models.attention.tiling import KEY_COST, Run, Windows, offsets
+from stylenat.torch_types import Function
 
 # Queries, keys, values and weights of all tiles of a group of heads.
 MOST_BYTES = 64 << 20
@@ -85,20 +86,23 @@ def cut(
 
 
 def attend_groups(
-    qkv: Tensor, rpbs: Sequence[Tensor] | Sequence[None], cuts: Sequence[Cut], scale: float
+    qkv: Tensor, rpbs: Sequence[Tensor | None], cuts: Sequence[Cut], scale: float
 ) -> Tensor:
     """As `tiles.attend_groups`, with the `cut` of each group."""
     return _SmallMaps.apply(qkv, tuple(cuts), scale, *rpbs)
 
 
-class _SmallMaps(torch.autograd.Function):
+class _SmallMaps(Function):
     @staticmethod
-    def forward(ctx, qkv, cuts, scale, *rpbs):
+    def forward(
+        ctx: Any, qkv: Tensor, cuts: tuple[Cut, ...], scale: float, *rpbs: Tensor | None
+    ) -> Tensor:
         _, batch, _, height, width, channels = qkv.shape
         # At least float32, like `tiles`.
         dtype = torch.promote_types(qkv.dtype, torch.float32)
         rows = qkv.permute(1, 3, 4, 0, 2, 5).reshape(batch, -1, channels).to(dtype)
-        outputs, saved = [], []
+        outputs: list[Tensor] = []
+        saved: list[Tensor] = []
         for cut, rpb in zip(cuts, rpbs, strict=True):
             index = _indices(qkv.shape, cut, qkv.device)
             queries = rows.index_select(1, index.queries).view(-1, cut.queries, channels) * scale
@@ -118,7 +122,7 @@ class _SmallMaps(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         shape, cuts, scale = ctx.arguments
         _, batch, _, height, width, channels = shape
         tensors = ctx.saved_tensors  # once: when they are computed again, they can be had once
@@ -183,8 +187,8 @@ def _axis(length: int, span: Span, kernel_size: int, dilation: int) -> tuple[Ten
         keys.append(torch.arange(start, start + span.keys))
         places.append(offsets(run, members, kernel_size))
     classes = torch.arange(dilation)[:, None, None]
-    queries, keys = ((classes + dilation * torch.stack(x)).flatten(0, 1) for x in (queries, keys))
-    return queries, keys, torch.stack(places).repeat(dilation, 1, 1)
+    pixels = ((classes + dilation * torch.stack(x)).flatten(0, 1) for x in (queries, keys))
+    return *pixels, torch.stack(places).repeat(dilation, 1, 1)
 
 
 @lru_cache(maxsize=64)

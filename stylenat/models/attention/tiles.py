@@ -9,6 +9,7 @@ its inputs and recomputes the attention weights. Maps small enough go through `s
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, product
 from math import prod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from stylenat.models.attention import small_maps
 from stylenat.models.attention.tiling import Kind, Part, Tiling, Windows, tiling
+from stylenat.torch_types import Function, not_compiled
 
 # Scratch of one piece: at home in a CPU's last cache, yet enough work for every tensor operation to
 # outweigh its launch on all cores.
@@ -24,7 +26,7 @@ PIECE_BYTES = 16 << 20
 
 
 # What is written through views of views, a compiler cannot follow.
-@torch.compiler.disable
+@not_compiled
 def attend(
     q: Tensor,
     k: Tensor,
@@ -42,7 +44,7 @@ def attend(
     return _TiledAttention.apply(q, k, v, rpb, kernel_size, dilation, scale)
 
 
-@torch.compiler.disable
+@not_compiled
 def attend_groups(
     qkv: Tensor,
     rpbs: Sequence[Tensor] | Sequence[None],
@@ -62,53 +64,73 @@ def attend_groups(
         small_maps.cut(qkv.shape, qkv.element_size(), range(end - count, end), *geometry)
         for count, end, *geometry in zip(heads, ends, kernel_sizes, dilations, strict=True)
     ]
-    if None not in cuts:
-        return small_maps.attend_groups(qkv, rpbs, cuts, scale)
+    small = [cut for cut in cuts if cut is not None]
+    if len(small) == len(cuts):
+        return small_maps.attend_groups(qkv, rpbs, small, scale)
     return _TiledGroups.apply(
         qkv, tuple(heads), tuple(kernel_sizes), tuple(dilations), scale, *rpbs
     )
 
 
-class _TiledAttention(torch.autograd.Function):
+class _TiledAttention(Function):
     @staticmethod
-    def forward(ctx, q, k, v, rpb, kernel_size, dilation, scale):
+    def forward(
+        ctx: Any,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        rpb: Tensor | None,
+        kernel_size: int,
+        dilation: int,
+        scale: float,
+    ) -> Tensor:
         ctx.save_for_backward(q, k, v, rpb)
         ctx.arguments = kernel_size, dilation, scale
         out = _empty_like(q)
-        _attend(q, k, v, out, rpb, kernel_size, dilation, scale)
+        _attend((q, k, v, out), rpb, kernel_size, dilation, scale)
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, rpb = ctx.saved_tensors
         gradients = [_empty_like(x) for x in (q, k, v)]
+        kernel_size, dilation, scale = ctx.arguments
         needed = ctx.needs_input_grad[3]
-        drpb = _differentiate(grad, q, k, v, *gradients, rpb, *ctx.arguments, needed)
+        drpb = _differentiate(grad, (q, k, v), gradients, rpb, kernel_size, dilation, scale, needed)
         return *gradients, drpb, None, None, None
 
 
-class _TiledGroups(torch.autograd.Function):
+class _TiledGroups(Function):
     @staticmethod
-    def forward(ctx, qkv, heads, kernel_sizes, dilations, scale, *rpbs):
+    def forward(
+        ctx: Any,
+        qkv: Tensor,
+        heads: tuple[int, ...],
+        kernel_sizes: tuple[int, ...],
+        dilations: tuple[int, ...],
+        scale: float,
+        *rpbs: Tensor | None,
+    ) -> Tensor:
         ctx.save_for_backward(qkv, *rpbs)
         ctx.arguments = heads, kernel_sizes, dilations, scale
         out = _empty_like(qkv[0])
         parts = zip(qkv.split(heads, 2), out.split(heads, 1), rpbs, strict=True)
-        for (part, target, rpb), *geometry in zip(parts, kernel_sizes, dilations, strict=True):
-            _attend(*part, target, rpb, *geometry, scale)
+        groups = zip(parts, kernel_sizes, dilations, strict=True)
+        for (part, target, rpb), kernel_size, dilation in groups:
+            _attend((*part, target), rpb, kernel_size, dilation, scale)
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         qkv, *rpbs = ctx.saved_tensors
         heads, kernel_sizes, dilations, scale = ctx.arguments
         needed = ctx.needs_input_grad[5:]
         dqkv = _empty_like(qkv)
         parts = zip(grad.split(heads, 1), qkv.split(heads, 2), dqkv.split(heads, 2), strict=True)
         drpbs = [
-            _differentiate(dout, *part, *gradients, rpb, kernel_size, dilation, scale, need)
+            _differentiate(dout, part, gradients, rpb, kernel_size, dilation, scale, need)
             for (dout, part, gradients), rpb, kernel_size, dilation, need in zip(
                 parts, rpbs, kernel_sizes, dilations, needed, strict=True
             )
@@ -116,36 +138,58 @@ class _TiledGroups(torch.autograd.Function):
         return dqkv, None, None, None, None, *drpbs
 
 
-def _attend(q, k, v, out, rpb, kernel_size, dilation, scale):
-    """Write the output of one group."""
+def _attend(
+    maps: Sequence[Tensor], rpb: Tensor | None, kernel_size: int, dilation: int, scale: float
+) -> None:
+    """Write the output of one group: the last of its maps, q, k, v and out."""
+    q = maps[0]
     parts, table = _tiling(q, kernel_size, dilation)
     bias = _bias(rpb, table, kernel_size, q)
     for part in parts:
-        views = [_by_class(x, part, dilation) for x in (q, k, v, out)]
+        views = [_by_class(x, part, dilation) for x in maps]
         for piece in _class_pieces(part, views[0]):
-            _forward(part.kinds, *(x[piece] for x in views), bias[piece[-1]], scale)
+            q, k, v, out = (x[piece] for x in views)
+            _forward(part.kinds, q, k, v, out, bias[piece[-1]], scale)
 
 
-def _differentiate(grad, q, k, v, dq, dk, dv, rpb, kernel_size, dilation, scale, needed):
-    """Write dq, dk and dv of one group, and return drpb if it is `needed`."""
+def _differentiate(
+    grad: Tensor,
+    inputs: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    rpb: Tensor | None,
+    kernel_size: int,
+    dilation: int,
+    scale: float,
+    needed: bool,
+) -> Tensor | None:
+    """Write the gradients of one group's inputs q, k and v, and return drpb if it is `needed`."""
+    q = inputs[0]
     parts, table = _tiling(q, kernel_size, dilation)
     bias = _bias(rpb, table, kernel_size, q)
     dbias = torch.zeros_like(bias) if needed else None
     for part in parts:
-        views = [_by_class(x, part, dilation) for x in (grad, q, k, v, dq, dk, dv)]
+        views = [_by_class(x, part, dilation) for x in (grad, *inputs, *gradients)]
         for piece in _class_pieces(part, views[0]):
             heads = piece[-1]
             _backward(
                 part.kinds,
-                *(x[piece] for x in views),
+                [x[piece] for x in views],
                 bias[heads],
                 None if dbias is None else dbias[heads],
                 scale,
             )
-    return None if dbias is None else _rpb_gradient(dbias, table, rpb)
+    return None if dbias is None or rpb is None else _rpb_gradient(dbias, table, rpb)
 
 
-def _forward(kinds, q, k, v, out, bias, scale):
+def _forward(
+    kinds: Sequence[Kind],
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    bias: Tensor,
+    scale: float,
+) -> None:
     """Write `out` for some classes, all (B, row classes, column classes, heads, y, x, D).
 
     `bias` holds the tables of all kinds, (heads, entries).
@@ -163,7 +207,7 @@ def _forward(kinds, q, k, v, out, bias, scale):
             out_piece.copy_(result.view(out_piece.shape))
 
 
-def _attention(queries, keys, values, mask, scale):
+def _attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: float) -> Tensor:
     """Of tiles (tiles, heads, positions, D)."""
     if not torch.is_inference_mode_enabled():
         return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, scale=scale)
@@ -173,8 +217,16 @@ def _attention(queries, keys, values, mask, scale):
     return torch.add(mask, logits, alpha=scale, out=logits).softmax(-1) @ values
 
 
-def _backward(kinds, grad, q, k, v, dq, dk, dv, bias, dbias, scale):
-    """Write dq, dk and dv, and add to dbias, for what `_forward` does."""
+def _backward(
+    kinds: Sequence[Kind],
+    maps: Sequence[Tensor],
+    bias: Tensor,
+    dbias: Tensor | None,
+    scale: float,
+) -> None:
+    """Write dq, dk and dv of the maps, grad, q, k, v, dq, dk and dv, and add to dbias, for what
+    `_forward` does."""
+    grad, q, k, v, dq, dk, dv = maps
     kv = torch.stack((k, v)).to(bias.dtype)
     kv[0] *= scale  # once here instead of once per tile
     whole = len(kinds) == 1
@@ -282,7 +334,7 @@ def _key_tiles(x: Tensor, kind: Kind) -> Tensor:
     return _tiles(x, kind.rows.keys, kind.columns.keys)
 
 
-def _key_strips(x: Tensor, kind: Kind) -> list[tuple[Tensor, tuple]]:
+def _key_strips(x: Tensor, kind: Kind) -> list[tuple[Tensor, tuple[Any, ...]]]:
     """Cut `_key_tiles(x, kind)`, where tiles overlap, into views whose tiles do not.
 
     Returns each view with the index of its part of a tile.

@@ -24,24 +24,24 @@ KIND_COST = 20_000
 
 
 class Classes(NamedTuple):
-    """Equally long dilation classes along one axis: first, first + 1, …, first + count - 1."""
+    """Equally long dilation classes along one axis: first, first + 1, …, first + number - 1."""
 
     first: int
-    count: int
+    number: int
     members: int
 
 
 class Windows(NamedTuple):
-    """`count` stretches of `size` positions, `step` apart."""
+    """`number` stretches of `size` positions, `step` apart."""
 
     first: int
     size: int
     step: int
-    count: int
+    number: int
 
     @property
     def total(self) -> int:
-        return self.size * self.count
+        return self.size * self.number
 
 
 class Run(NamedTuple):
@@ -80,7 +80,7 @@ def classes(length: int, dilation: int) -> list[Classes]:
     """The dilation classes of an axis, grouped by their number of members."""
     members, longer = divmod(length, dilation)
     groups = [Classes(0, longer, members + 1), Classes(longer, dilation - longer, members)]
-    return [group for group in groups if group.count]
+    return [group for group in groups if group.number]
 
 
 def runs(members: int, kernel_size: int, starts: int) -> list[Run]:
@@ -126,10 +126,10 @@ def cut(
     """
     most = max(rows.members, columns.members) - kernel_size + 1
     choices = (
-        tuple(runs(axis.members, kernel_size, starts) for axis in (rows, columns))
+        (runs(rows.members, kernel_size, starts), runs(columns.members, kernel_size, starts))
         for starts in (*range(2, most, 2), most)
     )
-    return min(choices, key=lambda choice: cost(*choice, maps))
+    return min(choices, key=lambda choice: cost(choice[0], choice[1], maps))
 
 
 def offsets(run: Run, members: int, kernel_size: int) -> Tensor:
@@ -150,7 +150,7 @@ def tiling(
     parts, tables, end = [], [], 0
     for rows, columns in product(classes(height, dilation), classes(width, dilation)):
         kinds = []
-        class_maps = maps * rows.count * columns.count
+        class_maps = maps * rows.number * columns.number
         for row, column in product(*cut(rows, columns, kernel_size, class_maps)):
             y = offsets(row, rows.members, kernel_size)[:, None, :, None]
             x = offsets(column, columns.members, kernel_size)[None, :, None, :]

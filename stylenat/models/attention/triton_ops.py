@@ -11,6 +11,7 @@ softmax and all sums are float32 whatever the inputs.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,7 +55,9 @@ def attend(
     """Shapes and meaning as in `neighborhood_attention`, which checks them."""
     bias = None if rpb is None else rpb.flatten()
     geometry = [q.shape[1]], [kernel_size], [dilation]
-    return _attention([q, k, v], bias, head_table(*geometry).to(q.device), *geometry, scale)[0]
+    table = head_table(*geometry).to(q.device)
+    out: Tensor = _attention([q, k, v], bias, table, *geometry, scale)[0]
+    return out
 
 
 def attend_groups(
@@ -70,10 +73,12 @@ def attend_groups(
 
     ``table`` is what `head_table` gives of them, on the device, so that nothing is copied there.
     """
-    bias = None if rpbs[0] is None else torch.cat([rpb.flatten() for rpb in rpbs])
+    tables = [rpb.flatten() for rpb in rpbs if rpb is not None]
+    bias = torch.cat(tables) if tables else None
     if table is None:
         table = head_table(heads, kernel_sizes, dilations).to(qkv.device)
-    return _attention([qkv], bias, table, heads, kernel_sizes, dilations, scale)[0]
+    out: Tensor = _attention([qkv], bias, table, heads, kernel_sizes, dilations, scale)[0]
+    return out
 
 
 # In the operators, `inputs` is [q, k, v] or, for their gradients to be one tensor as well, all three
@@ -174,7 +179,15 @@ def _bias_gradient(
 
 
 @_attention.register_fake
-def _empty_outputs(inputs, bias, groups, heads, kernel_sizes, dilations, scale):
+def _empty_outputs(
+    inputs: list[Tensor],
+    bias: Tensor | None,
+    groups: Tensor,
+    heads: list[int],
+    kernel_sizes: list[int],
+    dilations: list[int],
+    scale: float,
+) -> tuple[Tensor, Tensor]:
     batch, all_heads, height, width, channels = inputs[0].shape[-5:]
     out = inputs[0].new_empty(batch, height, width, all_heads, channels).permute(0, 3, 1, 2, 4)
     slots = max(d * d * -(-height // d) * -(-width // d) for d in dilations)
@@ -182,7 +195,9 @@ def _empty_outputs(inputs, bias, groups, heads, kernel_sizes, dilations, scale):
 
 
 @_gradients.register_fake
-def _empty_gradients(grad, out, lse, inputs, bias, groups, heads, kernel_sizes, dilations, scale):
+def _empty_gradients(
+    grad: Tensor, out: Tensor, lse: Tensor, inputs: list[Tensor], *_: Any
+) -> tuple[Tensor, Tensor]:
     batch, all_heads, height, width, channels = inputs[0].shape[-5:]
     dqkv = inputs[0].new_empty(batch, height, width, 3, all_heads, channels)
     return dqkv.permute(3, 0, 4, 1, 2, 5), torch.empty_like(lse)
@@ -190,18 +205,18 @@ def _empty_gradients(grad, out, lse, inputs, bias, groups, heads, kernel_sizes, 
 
 @_bias_gradient.register_fake
 def _empty_bias_gradient(
-    grad, delta, lse, inputs, bias, groups, heads, kernel_sizes, dilations, scale
-):
+    grad: Tensor, delta: Tensor, lse: Tensor, inputs: list[Tensor], bias: Tensor, *_: Any
+) -> Tensor:
     return torch.empty_like(bias)
 
 
-def _save(ctx, inputs, output):
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     tensors, bias, groups, *ctx.arguments = inputs
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(bias, groups, *output, *tensors)
 
 
-def _backward(ctx, grad, _):
+def _backward(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Any, ...]:
     bias, groups, out, lse, *inputs = ctx.saved_tensors
     dqkv, delta = _gradients(grad, out, lse, inputs, bias, groups, *ctx.arguments)
     dbias = None
@@ -246,7 +261,7 @@ def _sizes(q: Tensor, dilations: list[int]) -> tuple[int, ...]:
     return heads, _tiles(q, dilations), height, width, slots
 
 
-def _options(q: Tensor) -> dict:
+def _options(q: Tensor) -> dict[str, Any]:
     """Compile-time arguments."""
     head_dim = q.shape[-1]
     exact = torch.get_float32_matmul_precision() == "highest"

@@ -18,6 +18,8 @@ class FullAttention(AttentionLayer):
     """Self-attention over all pixels of a level, always of the 4² one, with relative position
     bias."""
 
+    relative_position_index: Tensor
+
     def __init__(self, channels: int, heads: int, side: int):
         super().__init__()
         self.heads = heads
@@ -40,6 +42,7 @@ class FullAttention(AttentionLayer):
     def forward(self, x: Tensor) -> Tensor:
         batch, height, width, _ = x.shape
         qkv = self.qkv(x).view(batch, height * width, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv
         bias = self.rpb.flatten(1)[:, self.relative_position_index].to(qkv.dtype)
-        y = F.scaled_dot_product_attention(*qkv, attn_mask=bias[None])
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None])
         return self.proj(y.transpose(1, 2).reshape(x.shape))

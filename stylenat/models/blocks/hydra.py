@@ -19,6 +19,8 @@ class HydraAttention(AttentionLayer):
     (paper, section 3.2): kernel and dilation belong to the group, one bias table per head.
     Without ``bias`` the tables are None."""
 
+    table: Tensor
+
     def __init__(self, channels: int, groups: tuple[HeadGroup, ...], bias: bool):
         super().__init__()
         self.groups = groups

@@ -32,14 +32,14 @@ def window_attention(
         """The pixels of whole windows of y × x pixels."""
         mask = bias[:, :y, :x, :y, :x].reshape(1, heads, y * x, y * x)
         grid = ((rows.stop - rows.start) // y, (columns.stop - columns.start) // x)
-        tiles = (
+        queries, keys, values = (
             part[:, :, rows, columns]
             .reshape(batch, heads, grid[0], y, grid[1], x, channels)
             .permute(0, 2, 4, 1, 3, 5, 6)
             .reshape(-1, heads, y * x, channels)
             for part in (q, k, v)
         )
-        result = F.scaled_dot_product_attention(*tiles, attn_mask=mask)
+        result = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
         result = result.view(batch, *grid, heads, y, x, channels).permute(0, 3, 1, 4, 2, 5, 6)
         return result.reshape(batch, heads, grid[0] * y, grid[1] * x, channels)
 
@@ -60,6 +60,8 @@ class WindowAttention(AttentionLayer):
 
     Where one window covers the map, nothing is shifted and both halves see everything.
     """
+
+    relative_position_index: Tensor
 
     def __init__(self, channels: int, heads: int, side: int, window: int):
         super().__init__()
@@ -83,15 +85,11 @@ class WindowAttention(AttentionLayer):
     def forward(self, x: Tensor) -> Tensor:
         heads = 2 * len(self.rpb[0])
         qkv = self.qkv(x).view(*x.shape[:3], 3, heads, -1).permute(3, 0, 4, 1, 2, 5)
-        halves = [
-            window_attention(
-                *qkv[:, :, half * len(rpb) : (half + 1) * len(rpb)],
-                self._bias(rpb, qkv.dtype),
-                self.window,
-                shift,
-            )
-            for half, (rpb, shift) in enumerate(zip(self.rpb, self.shifts, strict=True))
-        ]
+        halves = []
+        for half, (rpb, shift) in enumerate(zip(self.rpb, self.shifts, strict=True)):
+            q, k, v = qkv[:, :, half * len(rpb) : (half + 1) * len(rpb)]
+            bias = self._bias(rpb, qkv.dtype)
+            halves.append(window_attention(q, k, v, bias, self.window, shift))
         return self.proj(torch.cat(halves, 1).permute(0, 2, 3, 1, 4).flatten(3))
 
     def _bias(self, rpb: Tensor, dtype: torch.dtype) -> Tensor:
