@@ -77,7 +77,7 @@ def decode(value: bytes, codec: str, resolution: int) -> np.ndarray:
 
 def pixel_digest(pixels: bytes | np.ndarray) -> bytes:
     """SHA-256 of one image's uint8 pixels, rows top to bottom, RGB interleaved."""
-    return hashlib.sha256(pixels).digest()
+    return hashlib.sha256(pixels if isinstance(pixels, bytes) else pixels.data).digest()
 
 
 class ContentHash:

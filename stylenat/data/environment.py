@@ -14,7 +14,9 @@ import lmdb
 from stylenat.errors import UserError
 from stylenat.io import described
 
-_opened: weakref.WeakValueDictionary[tuple, lmdb.Environment] = weakref.WeakValueDictionary()
+_opened: weakref.WeakValueDictionary[tuple[object, ...], lmdb.Environment] = (
+    weakref.WeakValueDictionary()
+)
 
 
 def _close_inherited() -> None:

@@ -81,7 +81,7 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
                 if not member.is_dir():
                     yield member.filename, opened.open(member)
     else:
-        with tarfile.open(archive) as opened:
-            for member in opened:
-                if member.isfile():
-                    yield member.name, opened.extractfile(member)
+        with tarfile.open(archive) as tar:
+            for entry in tar:
+                if entry.isfile() and (file := tar.extractfile(entry)):
+                    yield entry.name, file

@@ -6,8 +6,8 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
@@ -23,7 +23,7 @@ def ordered_map(
     workers: int,
     chunk: int = 8,
     ahead: int = 4,
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """``map(function, items)`` over ``workers`` processes, results in the order of the items.
 
     ``function`` is sent to each worker once, so it has to be picklable and must not be defined in
@@ -40,7 +40,7 @@ def ordered_map(
     executor = ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), _initialise, (function,)
     )
-    running: deque = deque()
+    running: deque[Future[list[Any]]] = deque()
     try:
         for message in chunks:
             with _main_hidden():
@@ -91,7 +91,9 @@ def _initialise(function: Callable[[Any], Any]) -> None:
 
 def _end_with_parent() -> None:
     # A pool's workers wait for ever when the parent is killed outright.
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
     os._exit(1)
 
 

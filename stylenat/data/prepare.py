@@ -83,7 +83,7 @@ def decode(data: bytes, note: Note = lambda text: None) -> Image.Image:
             pixels, turning = without_unused(data)
             with Image.open(io.BytesIO(pixels), formats=_FORMATS) as image:
                 image.load()
-                image.info |= turning
+                image.info.update(turning.items())
                 return _to_rgb(upright(image, note))
     except UnidentifiedImageError:
         raise Unusable("not an image, or of a format that is not read") from None

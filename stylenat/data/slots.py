@@ -34,7 +34,8 @@ class Slots:
         return self.shape[0]
 
     def __getitem__(self, slot: int) -> np.ndarray:
-        return np.ndarray(self.shape, np.uint8, self._memory.buf)[slot]
+        array: np.ndarray = np.ndarray(self.shape, np.uint8, self._memory.buf)[slot]
+        return array
 
     def close(self) -> None:
         """Give the memory back, once no process uses it and no array of it is left."""

@@ -55,7 +55,8 @@ class ImageStore:
                 f"{self.path} is an LMDB but not a packed data set (it has no metadata record); "
                 "list it as a source of kind lmdb and pack it."
             )
-        return json.loads(value)
+        record: dict[str, Any] = json.loads(value)
+        return record
 
     @cached_property
     def digests(self) -> list[bytes]:
@@ -64,7 +65,8 @@ class ImageStore:
             return list(pool.map(self._digest, range(len(self))))
 
     def __len__(self) -> int:
-        return self.metadata["count"]
+        count: int = self.metadata["count"]
+        return count
 
     def encoded(self, index: int) -> bytes:
         """Image ``index`` as it is stored."""

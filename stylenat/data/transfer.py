@@ -132,7 +132,11 @@ class _Transfer:
 
     def _fetch(self, remote: Remote, session: requests.Session) -> dict[str, Any]:
         target = self.folder / remote.path
-        options = {"session": session, "attempts": _ATTEMPTS, "report": self._meter()}
+        options: dict[str, Any] = {
+            "session": session,
+            "attempts": _ATTEMPTS,
+            "report": self._meter(),
+        }
         note = None
         if remote.pixel_md5 is None:
             download(remote.url, target, **remote.expected, **options)

@@ -96,8 +96,7 @@ class StoreWriter:
         if duplicates := len(self) - len(self._digests):
             record["duplicates"] = duplicates
         if not self._sealed:
-            self._flush(json.dumps(record).encode())
-            self._writing.result()
+            self._flush(json.dumps(record).encode()).result()
         self._verify(record)
         try:
             os.replace(self.partial, self.path)
@@ -120,7 +119,7 @@ class StoreWriter:
             found = cursor.last() and (not sealed or cursor.prev())
             return (key_index(cursor.key()) + 1 if found else 0), sealed
 
-    def _flush(self, record: bytes | None = None) -> None:
+    def _flush(self, record: bytes | None = None) -> Future[None]:
         """Write the pending images, and the metadata if this is the end, in one transaction."""
         if self._writing:
             self._writing.result()
@@ -134,10 +133,11 @@ class StoreWriter:
         self._writing = self._background.submit(_commit, self.partial, items)
         self._stored += len(self._pending)
         self._pending, self._pending_bytes = [], 0
+        return self._writing
 
     def _verify(self, record: dict[str, Any]) -> None:
         with open_readonly(self.partial).begin() as transaction:
-            if json.loads(transaction.get(META_KEY)) != record:
+            if json.loads(transaction.get(META_KEY) or b"null") != record:
                 raise UserError(f"{self.partial} holds another data set; delete it and run again.")
         values = _values(self.partial, len(self))
         for index, (stored, checksum) in enumerate(zip(values, self._checksums, strict=True)):
@@ -192,11 +192,11 @@ def write_store(
     ``metadata`` gives what the pixels cannot tell (name, filter, source, licence, notes);
     resolution, codec, count and content hash are added.
     """
-    resolution = name = None
+    resolution, name = 0, ""
     try:
         with StoreWriter(path) as writer:
             for pixels in images:
-                if resolution is None:
+                if not resolution:
                     resolution = len(pixels)
                     name = codec.choose(resolution)
                 if pixels.shape != (resolution, resolution, 3) or pixels.dtype != np.uint8:

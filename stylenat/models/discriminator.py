@@ -5,6 +5,7 @@ differentiable, because the R1 penalty differentiates through the gradient of th
 """
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -159,6 +160,8 @@ def minibatch_stddev(x: Tensor) -> Tensor:
 
 class Discriminator(nn.Module):
     """Images (B, 3, S, S), ImageNet-normalised → logits (B, 1); above 0 means real."""
+
+    __call__: Callable[..., Tensor]
 
     def __init__(self, config: WidthConfig):
         super().__init__()

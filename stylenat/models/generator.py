@@ -6,6 +6,7 @@ current checkpoints.
 """
 
 import math
+from collections.abc import Callable
 from pkgutil import resolve_name
 from typing import Any
 
@@ -286,6 +287,7 @@ class Generator(nn.Module):
     ``mapping`` and ``synthesis`` are its two halves; see :func:`stylenat.images.to_uint8`.
     """
 
+    __call__: Callable[..., Tensor]
     mean_w: Tensor | None
 
     def __init__(self, config: ModelConfig):

@@ -45,7 +45,8 @@ class State:
     @property
     def step(self) -> int:
         """Finished iterations."""
-        return self.meta["step"]
+        step: int = self.meta["step"]
+        return step
 
 
 def capture(
@@ -100,7 +101,8 @@ def load_state(path: str | Path) -> State:
 
 def state_digest(path: str | Path) -> str:
     """The digest in a state's header, which tells states apart without reading their tensors."""
-    return _read(path, with_tensors=False)[0]["digest"]
+    digest: str = _read(path, with_tensors=False)[0]["digest"]
+    return digest
 
 
 def require_same(state: State, experiment: ExperimentConfig, data: dict[str, Any] | None) -> None:
@@ -201,7 +203,7 @@ def _digest(tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode())
-        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -71,7 +71,7 @@ class World:
     def same(self, value: int) -> bool:
         """Whether every rank has this number."""
         highest, lowest = self._reduce(torch.tensor([value, -value]), dist.ReduceOp.MAX).tolist()
-        return highest == -lowest
+        return bool(highest == -lowest)
 
     def wait(self, done: Callable[[], bool]) -> None:
         """Return on all ranks together, once it is done on each.
@@ -83,8 +83,8 @@ class World:
 
     def limit_waiting(self, timeout: timedelta) -> None:
         """From now on, a collective that takes longer than this means that a rank is lost."""
-        if self.size > 1:
-            dist.group.WORLD.set_timeout(timeout)
+        if self.size > 1 and (group := dist.group.WORLD) is not None:
+            group.set_timeout(timeout)
 
     def all_reduce_mean_(self, tensors: Iterable[Tensor]) -> None:
         """Replace every tensor by its mean over the ranks, in place, in one message.
@@ -132,7 +132,7 @@ class World:
         sizes = (size for size in range(min(most, share), 0, -1) if share % size == 0)
         return share // next(size for size in sizes if size % group == 0)
 
-    def _reduce(self, tensor: Tensor, operation: dist.ReduceOp) -> Tensor:
+    def _reduce(self, tensor: Tensor, operation: dist.ReduceOp.RedOpType) -> Tensor:
         """Combine a tensor over the ranks, on our device; a rank that is gone is a UserError."""
         if self.size == 1:
             return tensor
@@ -173,8 +173,9 @@ def leave(failed: bool) -> None:
     which may wait for us."""
     if not dist.is_initialized():
         return
-    if failed and dist.get_backend() == "nccl":
-        dist.group.WORLD.abort()
+    group = dist.group.WORLD
+    if failed and dist.get_backend() == "nccl" and group is not None:
+        group.abort()
     else:
         dist.destroy_process_group()
 

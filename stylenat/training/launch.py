@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _share_threads(processes: int) -> None:
     """Give each rank of this node its part of the CPUs that the job was granted."""
     has_affinity = hasattr(os, "sched_getaffinity")  # not on macOS
-    granted = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count()
+    granted = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
     granted = min(granted, int(os.environ.get("OMP_NUM_THREADS", granted)))
     share = str(max(1, granted // processes))
     os.environ.update(OMP_NUM_THREADS=share, MKL_NUM_THREADS=share)

@@ -143,8 +143,9 @@ class TrainingLoop:
         """Stop after too many iterations in a row in which an optimiser step was skipped."""
         records, self.unread = self.unread, []
         skipped = [record["skipped"] for record in records]
-        if skipped and isinstance(skipped[0], Tensor):
-            skipped = torch.stack(skipped).tolist()  # waits for the device, once
+        tensors = [count for count in skipped if isinstance(count, Tensor)]
+        if tensors:  # then all of them are
+            skipped = torch.stack(tensors).tolist()  # waits for the device, once
         first = self.trainer.step - len(records)
         for step, (record, count) in enumerate(zip(records, skipped, strict=True), first):
             if count:

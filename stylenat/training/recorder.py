@@ -6,6 +6,7 @@ import math
 import resource
 import time
 from collections import defaultdict
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -78,17 +79,17 @@ class Recorder:
         self.iterations = 0
         self.started = time.monotonic()
         if self.file:
-            self._write(line | self.place)
+            self._write(self.file, line | self.place)
             log.info("step %d  %s", step, _summary(line))
             self.trackers.scalars(step, line)
         return line
 
-    def _write(self, line: dict[str, Any]) -> None:
+    def _write(self, file: FileIO, line: dict[str, Any]) -> None:
         try:
-            self.file.write(json.dumps(line).encode() + b"\n")
+            file.write(json.dumps(line).encode() + b"\n")
         except OSError as error:
             raise UserError(
-                f"{self.file.name} could not be written ({error.strerror}); "
+                f"{file.name} could not be written ({error.strerror}); "
                 "free the space and run the same command again."
             ) from error
 

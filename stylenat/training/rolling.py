@@ -123,7 +123,10 @@ class RollingStates:
 
 def _rolling_files(state: Path) -> tuple[Path, Path, Path]:
     """The newest state, the one before it, and the records."""
-    return tuple(state.with_name(state.name + end) for end in (".rolling", ".previous", ".records"))
+    newest, previous, records = (
+        state.with_name(state.name + end) for end in (".rolling", ".previous", ".records")
+    )
+    return newest, previous, records
 
 
 def _publish(file: Path, output: Path) -> None:

@@ -9,9 +9,10 @@ def lr_factor(config: TrainingConfig, step: int) -> float:
     ``min(1, (N − t) / (N − start))``, constant without a decay. Upstream drops the
     discriminator's lazy-regularisation factor at the first decay step; this does not.
     """
-    if config.lr_decay_start is None:
+    start, end = config.lr_decay_start, config.lr_decay_end
+    if start is None or end is None:
         return 1.0
-    left = (config.lr_decay_end - step) / (config.lr_decay_end - config.lr_decay_start)
+    left = (end - step) / (end - start)
     return min(1.0, max(0.0, left))
 
 

@@ -82,6 +82,7 @@ def _continue(trainer: Trainer, source: Source, config: StartConfig) -> None:
             trainer.ada.restore(source.tensors[ADA])
         else:
             log.warning("%s has no probability for ADA: it starts at 0", source.path)
+    assert config.step is not None  # a run that is continued has it
     trainer.step = config.step
 
 
@@ -111,7 +112,7 @@ def _from_reference(path: Path, trainer: Trainer, config: StartConfig) -> Source
     checkpoint = interop.read_checkpoint(path)
     # The file tells its model where it may differ from ours.
     model = None if config.missing == "initialise" else trainer.generator.config
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name, theirs in _REFERENCE.items():
         if theirs not in checkpoint.networks:
             continue

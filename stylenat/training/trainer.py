@@ -7,6 +7,7 @@ discriminator's forwards, because each one advances its spectral norms by a powe
 import copy
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -112,7 +113,9 @@ class Trainer:
         self._update_ema()
         if self.ada:
             record["augment_p"] = self.ada.state[0].clone()
-            self.ada.update(record["sign_real"], self.step)
+            sign = record["sign_real"]
+            assert isinstance(sign, Tensor)
+            self.ada.update(sign, self.step)
         self.step += 1
         return record | {"skipped": self.skipped}
 
@@ -124,7 +127,7 @@ class Trainer:
             # The reals' T is drawn before the fakes', but the fakes' forward comes first.
             augmented_reals = augment(reals, Purpose.AUGMENT_REAL, WHOLE)
             augmented_fakes = augment(fakes, Purpose.AUGMENT_FAKE, WHOLE)
-        sums = defaultdict(float)
+        sums: dict[str, Any] = defaultdict(float)
         for part in self._parts():
             fake = discriminate(self._shown(fakes[part], augment, Purpose.AUGMENT_FAKE, part))
             real = discriminate(self._shown(reals[part], augment, Purpose.AUGMENT_REAL, part))
@@ -143,7 +146,7 @@ class Trainer:
 
     def _r1_step(self, reals: Tensor, augment: Augment) -> Record:
         config = self.config
-        sums = defaultdict(float)
+        sums: dict[str, Any] = defaultdict(float)
         for part in self._parts():
 
             def logits(images: Tensor, part: slice = part) -> Tensor:
@@ -161,7 +164,7 @@ class Trainer:
         return self._update(self.discriminator, sums, "grad_norm_r1")
 
     def _generator_step(self, z: Tensor, augment: Augment) -> Record:
-        sums = defaultdict(float)
+        sums: dict[str, Any] = defaultdict(float)
         for part in self._parts():
             fakes = self._generate(z[part])
             shown = self._shown(fakes, augment, Purpose.AUGMENT_GENERATED, part)
@@ -225,7 +228,7 @@ class Trainer:
         reach the same decision, because they have the same averages.
         """
         parameters = self.trained[network]
-        gradients = [parameter.grad for parameter in parameters]
+        gradients = [it.grad for it in parameters if it.grad is not None]
         self.world.all_reduce_mean_([*gradients, *record.values()])
         norm = nn.utils.get_total_norm(gradients)
         optimizer = self.optimizers[network]
@@ -235,8 +238,9 @@ class Trainer:
                 nn.utils.clip_grads_with_norm_(parameters, clip, norm)
             if self.device_decides:
                 # What a gradient scaler would set: where it is 1, the fused step changes nothing.
-                optimizer.found_inf = finite.logical_not().float()
-                self.skipped = self.skipped + optimizer.found_inf
+                found_inf = finite.logical_not().float()
+                optimizer.found_inf = found_inf  # type: ignore[attr-defined]  # PyTorch's own way
+                self.skipped = self.skipped + found_inf
             optimizer.step()
         else:
             self.skipped += 1

@@ -31,6 +31,12 @@ class Context:
     files: Sequence[dict[str, Any]]  # … and their records
     licence: str
 
+    @property
+    def downloads(self) -> Path:
+        """The directory, for kinds that are downloaded."""
+        assert self.directory is not None
+        return self.directory
+
 
 SOURCES: dict[str, Callable[[Entry, Context], Source]] = {
     "avatars": lambda entry, at: Avatars(
@@ -42,8 +48,10 @@ SOURCES: dict[str, Callable[[Entry, Context], Source]] = {
     "zip": lambda entry, at: Zip(entry["path"], at.licence, entry.get("classes")),
     "lmdb": lambda entry, at: Lmdb(entry["path"], at.resolution, at.licence),
     "parquet": lambda entry, at: Parquet(entry["path"], at.licence),
-    "urls": lambda entry, at: open_downloaded(at.directory, at.files, at.resolution, at.licence),
-    "ffhq": lambda entry, at: Ffhq(Path(entry.get("path", at.directory)), at.files),
+    "urls": lambda entry, at: open_downloaded(at.downloads, at.files, at.resolution, at.licence),
+    "ffhq": lambda entry, at: Ffhq(
+        Path(entry["path"]) if "path" in entry else at.downloads, at.files
+    ),
 }
 
 

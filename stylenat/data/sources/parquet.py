@@ -58,7 +58,7 @@ class Parquet(Source):
             table = parquet.ParquetFile(file).read_row_group(group, columns=[column])
             self._column, self._held = table.column(column), (os.getpid(), which)
         value = self._column[index - self.starts[which]].as_py()
-        data = value["bytes"] if isinstance(value, dict) else value
+        data: bytes | None = value["bytes"] if isinstance(value, dict) else value
         if data is None:
             raise OSError("the row holds no image")
         return data
@@ -79,7 +79,7 @@ def _image_column(file: Path, schema: Any) -> str:
     for field in schema:
         kind = field.type
         if types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
-            return field.name
+            return str(field.name)
         if types.is_binary(kind) or types.is_large_binary(kind):
-            return field.name
+            return str(field.name)
     raise UserError(f"{file} has no column of images; its columns are {', '.join(schema.names)}.")

@@ -74,7 +74,7 @@ class Galaxies(Source):
         return peaks[np.argsort(-brightness[tuple(peaks.T)], kind="stable")]
 
     @cached_property
-    def names(self) -> list[str]:
+    def names(self) -> list[str]:  # type: ignore[override]  # found when they are first needed
         return [f"y={y} x={x}" for y, x in self.centres]
 
     def read(self, index: int) -> Image.Image:

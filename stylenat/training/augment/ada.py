@@ -159,7 +159,7 @@ def _rotation(angle: np.ndarray) -> np.ndarray:
 
 def _chain(*maps: np.ndarray) -> np.ndarray:
     """The operations one after the other: coordinates in the result go through the last one first."""
-    result = maps[0]
+    result: np.ndarray = maps[0]
     for further in maps[1:]:
         result = result @ further
     return result
@@ -169,7 +169,7 @@ def _hue(angle: np.ndarray) -> np.ndarray:
     """(B, 3, 3): rotations about the axis of luma (Rodrigues' formula)."""
     cross = np.array([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)
     sine, cosine = np.sin(angle)[:, None, None], np.cos(angle)[:, None, None]
-    return cosine * np.eye(3) + sine * cross + (1 - cosine) * _GREY
+    return np.asarray(cosine * np.eye(3) + sine * cross + (1 - cosine) * _GREY)
 
 
 # ------------------------------------------------------------------------------- operations
@@ -245,7 +245,7 @@ def _gathered(images: Tensor, index: np.ndarray) -> Tensor:
     """Pixels of (B, C, H, W) by their number in the image, (B, N, M) → (B, C, N, M)."""
     numbers = _moved(index, images).flatten(1).unsqueeze(1)
     pixels = images.flatten(2).gather(2, numbers.expand(-1, images.shape[1], -1))
-    return pixels.unflatten(2, index.shape[1:])
+    return pixels.view(*pixels.shape[:2], *index.shape[1:])
 
 
 def _moved(array: np.ndarray, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
