@@ -17,11 +17,14 @@ ARGUMENTS = {
     "attention": ("--largest", "16", "--product", "64"),
     "generator": ("--image-size", "8", "--batch-sizes", "2"),
     "iteration": ("--cases", "faces32:4"),
+    "onnx": ("--image-size", "8", "--batch-sizes", "2"),
 }
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_a_benchmark_leaves_a_record_and_a_table(name, tmp_path):
+    if name == "onnx":
+        pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     done = run(
         *("python", "-m", f"benchmarks.{name}", *ARGUMENTS[name]),
         *("--device", "cpu", "--seconds", "0", "--output", str(tmp_path)),
