@@ -79,9 +79,8 @@ def alone(path: str | Path) -> Iterator[None]:
         except OSError:  # a file system without locks
             pass
         with suppress(OSError):
-            os.fchmod(
-                descriptor, 0o666
-            )  # it may outlive this process, and the next user be another
+            # It may outlive this process, and the next user be another.
+            os.fchmod(descriptor, 0o666)
             os.ftruncate(descriptor, 0)
             os.write(descriptor, f"{os.getpid()} on {socket.gethostname()}".encode())
         try:

@@ -18,9 +18,8 @@ FEATURE_RATE = 10e12  # FLOPs a second: a fifth of what that GPU reached in prod
 FACTOR = 2  # that the assumed rate may be wrong by
 STORING, DECODING = 1.3e-3 / 256**2, 0.95e-3 / 256**2  # seconds a pixel
 STORED = 92e3 / 256**2  # bytes a pixel
-METRIC_MEMORY = 2.24e9 / (
-    2 * 50_000 * 2048 * 4
-)  # of the features of both sets: the most of any metric
+# The most of any metric, in bytes for each byte of the features of both sets.
+METRIC_MEMORY = 2.24e9 / (2 * 50_000 * 2048 * 4)
 
 
 class Network(NamedTuple):
@@ -37,6 +36,7 @@ NETWORKS = {
     "lite0early": Network(0.0034e9, 144),
     "dinov2": Network(162.0e9, 1024),
     "vgg16": Network(30.93e9, 4096),
+    "clip": Network(162.0e9, 768),
 }
 
 

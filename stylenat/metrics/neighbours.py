@@ -74,7 +74,9 @@ def nearest(
         raise UserError(
             f"{len(references)} images are too few to have {k} neighbours each; use more images."
         )
-    if same and (found := _nearest_others(references, k)):
+    # Features are float32; a caller of the library may have others.
+    single = references.dtype == np.float32
+    if same and single and (found := _nearest_others(references, k)):
         return found
     indices = np.empty((len(queries), k), np.int64)
     distances = np.empty((len(queries), k))
