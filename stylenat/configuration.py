@@ -311,7 +311,7 @@ class Configuration(Section):
     """The whole file; experiments are checked again, after the defaults are merged."""
 
     run: SomeTexts
-    container: Text = None
+    container: Text = ABSENT
     defaults: dict[str, Any]
     comparison: Comparison
     experiments: dict[Name, dict[str, Any]]

@@ -15,23 +15,28 @@ SOURCES = ("z", "w")  # what images are made from
 OPSET = 18
 
 
-class _FromW(nn.Module):
-    """w (B, latents, style_dim) → RGB (B, 3, S, S) from 0 to 1."""
-
+class _Network(nn.Module):
     def __init__(self, generator: Generator):
         super().__init__()
         self.generator = generator
 
-    def forward(self, w: Tensor) -> Tensor:
+    def images(self, w: Tensor) -> Tensor:
         return (to_pixels(self.generator.synthesis(w)) / 255).clamp(0, 1)
 
 
-class _FromZ(_FromW):
+class _FromW(_Network):
+    """w (B, latents, style_dim) → RGB (B, 3, S, S) from 0 to 1."""
+
+    def forward(self, w: Tensor) -> Tensor:
+        return self.images(w)
+
+
+class _FromZ(_Network):
     """z (B, style_dim) → the same images, and their w (B, style_dim)."""
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         w = self.generator.mapping(z)
-        return super().forward(w), w
+        return self.images(w), w
 
 
 def require_onnx() -> None:
@@ -57,6 +62,8 @@ def to_onnx(generator: Generator, source: str, facts: dict[str, str]) -> bytes:
     import onnx
 
     config = generator.config
+    network: _Network
+    shape: tuple[int, ...]
     if source == "z":
         network, shape, outputs = _FromZ(generator), (config.style_dim,), ["images", "w"]
     else:
@@ -74,7 +81,7 @@ def to_onnx(generator: Generator, source: str, facts: dict[str, str]) -> bytes:
             torch.onnx.export(
                 network,
                 (example,),
-                file,
+                file,  # type: ignore[arg-type]  # this exporter takes file objects
                 dynamo=False,
                 opset_version=OPSET,
                 do_constant_folding=False,  # would store the bias of every pixel
@@ -84,4 +91,4 @@ def to_onnx(generator: Generator, source: str, facts: dict[str, str]) -> bytes:
             )
     model = onnx.load_from_string(file.getvalue())
     onnx.helper.set_model_props(model, facts)
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())

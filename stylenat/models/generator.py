@@ -235,8 +235,6 @@ class LevelUpsample(nn.Module):
 class Level(nn.Module):
     """Two style blocks at one resolution, then the way up (identity after the last)."""
 
-    upsample: LevelUpsample | None
-
     def __init__(self, config: ModelConfig, level: int):
         super().__init__()
         side = config.resolutions[level]
@@ -246,10 +244,11 @@ class Level(nn.Module):
         self.blocks = nn.ModuleList(
             StyleBlock(channels, attention.of(config, level), config) for _ in range(2)
         )
-        if side < config.image_size:
-            self.upsample = LevelUpsample(channels, config.width(2 * side), 2 * side)
-        else:
-            self.upsample = None
+        self.upsample = (
+            LevelUpsample(channels, config.width(2 * side), 2 * side)
+            if side < config.image_size
+            else None
+        )
         self.recompute = False
 
     def forward(self, x: Tensor, w1: Tensor, w2: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ once.
 
 from functools import lru_cache
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -49,8 +49,8 @@ def attend(
     out = (queries @ keys.transpose(-1, -2) + bias).softmax(-1) @ values
     # (B, heads, row runs, column runs, places, D) → (B, heads, H, W, D)
     out = out.unflatten(4, (rows.queries.shape[1], columns.queries.shape[1]))
-    out = out.transpose(3, 4).flatten(4, 5).flatten(2, 3)
-    return out.index_select(2, rows.places).index_select(3, columns.places).to(q.dtype)
+    pixels: Tensor = out.transpose(3, 4).flatten(4, 5).flatten(2, 3)
+    return pixels.index_select(2, rows.places).index_select(3, columns.places).to(q.dtype)
 
 
 # Cached not for its time alone: what exists before a network is traced becomes a constant.
@@ -62,16 +62,22 @@ def axes(
     """The cheapest runs of both axes, in (query, key) pairs, like `tiling.cost`."""
 
     def cost(choice: tuple[tuple[int, int, int], ...]) -> int:
-        runs, queries, keys = (a * b for a, b in zip(*choice, strict=True))
+        vertical, horizontal = choice
+        runs, queries, keys = (a * b for a, b in zip(vertical, horizontal, strict=True))
         return runs * keys * (queries + KEY_COST)
 
     choices = (_sizes(length, kernel_size, dilation) for length in (height, width))
     best = min(product(*choices), key=cost)
-    found = (
-        _axis(length, kernel_size, dilation, queries, keys)
+    rows, columns = (
+        Axis(
+            *(
+                torch.tensor(table).to(device)
+                for table in _axis(length, kernel_size, dilation, queries, keys)
+            )
+        )
         for length, (_, queries, keys) in zip((height, width), best, strict=True)
     )
-    return tuple(Axis(*(torch.tensor(table).to(device) for table in axis)) for axis in found)
+    return rows, columns
 
 
 def _sizes(length: int, kernel_size: int, dilation: int) -> list[tuple[int, int, int]]:
@@ -83,11 +89,14 @@ def _sizes(length: int, kernel_size: int, dilation: int) -> list[tuple[int, int,
     ]
 
 
-def _axis(length: int, kernel_size: int, dilation: int, size: int, span: int) -> tuple[list, ...]:
+def _axis(
+    length: int, kernel_size: int, dilation: int, size: int, span: int
+) -> tuple[list[Any], ...]:
     """The fields of an :class:`Axis` with runs of ``size`` queries and ``span`` keys."""
     windows, offsets = axis_windows(length, kernel_size, dilation)
     longest = -(-length // dilation)
-    queries, keys, kinds, found = [], [], [], {}
+    queries, keys, kinds = [], [], []
+    found: dict[tuple[tuple[int, ...], ...], int] = {}
     for members in (range(first, length, dilation) for first in range(dilation)):
         last = len(members) - 1
         for start in range(0, longest, size):
@@ -96,6 +105,7 @@ def _axis(length: int, kernel_size: int, dilation: int, size: int, span: int) ->
             places = range(begin, begin + span)
             lines = []
             for query in run:
+                offset: dict[int | None, int]
                 offset = dict(zip(windows[query], offsets[query], strict=True))
                 seen = (members[place] if place <= last else None for place in places)
                 # The padded place, after the largest offset, is that of keys not attended to.
@@ -103,8 +113,8 @@ def _axis(length: int, kernel_size: int, dilation: int, size: int, span: int) ->
             queries.append(run)
             keys.append([members[min(place, last)] for place in places])
             kinds.append(found.setdefault(tuple(lines), len(found)))
-    places = {pixel: place for place, pixel in enumerate(p for run in queries for p in run)}
-    return queries, keys, list(found), kinds, [places[pixel] for pixel in range(length)]
+    place_of = {pixel: place for place, pixel in enumerate(p for run in queries for p in run)}
+    return queries, keys, list(found), kinds, [place_of[pixel] for pixel in range(length)]
 
 
 def _bias(rpb: Tensor | None, rows: Axis, columns: Axis, kernel_size: int, like: Tensor) -> Tensor:

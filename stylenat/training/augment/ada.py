@@ -169,7 +169,8 @@ def _hue(angle: np.ndarray) -> np.ndarray:
     """(B, 3, 3): rotations about the axis of luma (Rodrigues' formula)."""
     cross = np.array([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)
     sine, cosine = np.sin(angle)[:, None, None], np.cos(angle)[:, None, None]
-    return np.asarray(cosine * np.eye(3) + sine * cross + (1 - cosine) * _GREY)
+    rotation: np.ndarray = cosine * np.eye(3) + sine * cross + (1 - cosine) * _GREY
+    return rotation
 
 
 # ------------------------------------------------------------------------------- operations
@@ -190,7 +191,8 @@ def _coordinates(maps: np.ndarray, positions: np.ndarray, side: int) -> np.ndarr
     """(B, 2, N, N): where in the image (x, y), in pixels, the results at these positions come from."""
     units = (positions - (side - 1) / 2) / side
     x = maps[:, :, 0, None, None] * units + maps[:, :, 1, None, None] * units[:, None]
-    return (x + maps[:, :, 2, None, None]) * side + (side - 1) / 2
+    coordinates: np.ndarray = (x + maps[:, :, 2, None, None]) * side + (side - 1) / 2
+    return coordinates
 
 
 def _mirrored(position: np.ndarray, first: float, last: float) -> np.ndarray:
