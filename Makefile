@@ -5,7 +5,7 @@
 # make site   the documentation with a reference from the docstrings, as HTML in site/
 # make test   set everything up, run the tests
 # make gpu-check   what an NVIDIA GPU makes of all this, in 8 minutes; DRY=1 tries the check itself, on a CPU too
-# make lint   check style and formatting
+# make lint   check style, formatting and types
 # make test-slurm   the chain on a Slurm cluster of virtual nodes, and its faults; needs root on Debian or Ubuntu
 # make help   list these
 # All install into .venv, once; nothing outside this directory is touched.
@@ -53,6 +53,7 @@ lint: setup
 	@ruff check .
 	@ruff format --check --quiet .
 	@snakefmt --check Snakefile workflow
+	@mypy --no-error-summary
 
 test-slurm: setup
 	@python -m pytest tests/slurm/chain.py
