@@ -1,7 +1,9 @@
 """How figures look: one style, colours the colour-blind can tell apart, files that reproduce."""
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -17,7 +19,7 @@ from stylenat.io import atomic
 VERMILLION, SKY, BLUE, GREEN, BLACK = "#d55e00", "#56b4e9", "#0072b2", "#009e73", "#1a1a1a"
 PURPLE, GREY = "#cc79a7", "#6b6b6b"
 
-RC = {
+RC: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so figures look the same everywhere
     "font.size": 8,
     "axes.titlesize": 9,
@@ -50,7 +52,7 @@ def new_figure(
     return figure
 
 
-def styled() -> matplotlib.RcParams:
+def styled() -> AbstractContextManager[None]:
     """Context in which figures are drawn and saved."""
     return matplotlib.rc_context({**matplotlib.rcParamsDefault, **RC})
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,7 +24,7 @@ def run(args: argparse.Namespace) -> None:
     family = args.family
     metrics = [record for path in args.metrics for record in read_json(path)]
     require_runs(family, metrics)
-    training = {
+    training: dict[str, Any] = {
         name: read_training(
             path for path in args.training if path.parent.parent.name == name
         ).to_dict("records")

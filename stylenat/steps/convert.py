@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from stylenat import command, interop, runtime
 from stylenat.config import ExperimentConfig
@@ -58,8 +59,10 @@ def _from_reference(args: argparse.Namespace) -> None:
 def _to_reference(args: argparse.Namespace) -> None:
     """From a training state: all networks and both optimisers; from weights: the average alone."""
     optimizers = {}
+    networks: dict[str, nn.Module]
     if ".state" in args.checkpoint.suffixes:  # a rolling one, too
         trainer = _trainer(args.checkpoint)
+        generator = trainer.generator_ema
         networks = {
             "g": trainer.generator,
             "d": trainer.discriminator,
@@ -67,8 +70,9 @@ def _to_reference(args: argparse.Namespace) -> None:
         }
         optimizers = _optimizers(trainer)
     else:
-        networks = {"g_ema": load_generator(args.checkpoint)}
-    config = networks["g_ema"].config
+        generator = load_generator(args.checkpoint)
+        networks = {"g_ema": generator}
+    config = generator.config
     if config.channel_max != CHANNEL_MAX:
         log.warning(
             "the reference's code makes generators %d channels wide, this one has %d: "

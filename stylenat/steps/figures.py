@@ -1,6 +1,7 @@
 """Draw FID against parameters, throughput and images seen from result tables and the literature."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from stylenat import command
@@ -25,9 +26,9 @@ def run(args: argparse.Namespace) -> None:
                 "%s: no throughput table, so fid_vs_throughput leaves it out", ours.experiment
             )
     for draw, outputs in (
-        (lambda: draw_fid_scatter(PARAMETERS, published, measured), args.fid_vs_params),
-        (lambda: draw_fid_scatter(THROUGHPUT, published, measured), args.fid_vs_throughput),
-        (lambda: draw_progress(measured, published), args.fid_vs_images),
+        (partial(draw_fid_scatter, PARAMETERS, published, measured), args.fid_vs_params),
+        (partial(draw_fid_scatter, THROUGHPUT, published, measured), args.fid_vs_throughput),
+        (partial(draw_progress, measured, published), args.fid_vs_images),
     ):
         if not outputs:
             continue

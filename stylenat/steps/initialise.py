@@ -22,7 +22,9 @@ def run(args: argparse.Namespace) -> None:
     # Nothing is computed yet, so the device need not have the precision of the training.
     trainer = build_trainer(replace(experiment, precision="auto"), World(0, 1, torch.device("cpu")))
     if args.start:
-        start(trainer, args.start, experiment.training.start_from)
+        config = experiment.training.start_from
+        assert config is not None  # where the file is from
+        start(trainer, args.start, config)
     save_generator(args.weights, trainer.generator_ema, provenance(trainer, experiment, None))
     save_state(args.state, trainer, experiment, None)
 

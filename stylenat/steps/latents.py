@@ -98,14 +98,14 @@ def draw_mixing(
             np.concatenate((left, _render(generator, mixed)), 1),
         )
     )
-    names = [["", *(f"seed {s}" for s in some)] for some in seeds]
+    down, across = (["", *(f"seed {s}" for s in some)] for some in seeds)
     facts = {"seeds": f"{rows} (rows), {columns} (columns)", "truncation": "None"}
     if layers:
         facts["layers"] = f"{', '.join(f'{side}²' for side in layers)}, from the column"
     else:
         facts["coarse"] = f"{coarse[0]}² to {coarse[-1]}², from the row"
         facts["fine"] = f"{fine[0]}² to {fine[-1]}², from the column"
-    return draw_mosaic(pictures, *names, sources=(1, 1)), facts
+    return draw_mosaic(pictures, down, across, sources=(1, 1)), facts
 
 
 def interpolate(
@@ -121,7 +121,7 @@ def interpolate(
         size = generator.config.image_size
         count = WIDTH // fit(np.zeros((size, size, 3), np.uint8)).shape[0]
         words = f"0-{count * STOPS - 1}"
-        seeds = [range(walk * STOPS, (walk + 1) * STOPS) for walk in range(count)]
+        seeds = [list(range(walk * STOPS, (walk + 1) * STOPS)) for walk in range(count)]
     else:
         words = " ".join(walks)
         seeds = [parse_seeds(walk) for walk in walks]

@@ -29,9 +29,10 @@ def run(args: argparse.Namespace) -> None:
     generated, reals = Statistics.load(args.statistics), Statistics.load(args.reference)
     require_reference(args.reference, reals.record, experiment)
     require_same(COMPARABLE, generated.record, reals.record)
-    for path, statistics in ((args.statistics, generated), (args.reference, reals)):
-        if statistics.features is None:
-            raise UserError(f"{path} holds no features; compute it again with --features.")
+    found, known = generated.features, reals.features
+    if found is None or known is None:
+        path = args.statistics if found is None else args.reference
+        raise UserError(f"{path} holds no features; compute it again with --features.")
     if reals.record["subset"] != "all":
         raise UserError(
             f"{args.reference} is not of all training images (subset "
@@ -39,8 +40,8 @@ def run(args: argparse.Namespace) -> None:
         )
     if generated.record.get("seeds") is None:
         raise UserError(f"{args.statistics} is not of samples; there are no seeds to show.")
-    training = TrainingSet.of(reals.features)
-    indices, distances = nearest(generated.features, training.features, NEIGHBOURS)
+    training = TrainingSet.of(known)
+    indices, distances = nearest(found, training.features, NEIGHBOURS)
     copies = float((distances[:, 0] <= training.threshold).mean())
     write_npz(
         args.output,

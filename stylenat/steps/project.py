@@ -85,7 +85,8 @@ def fit(
 
     def loss(output: Tensor) -> Tensor:
         pixels = to_pixels(output)
-        return distance(pixels)[0] + PIXELS * ((pixels - image) / 255).square().mean()
+        total: Tensor = distance(pixels)[0] + PIXELS * ((pixels - image) / 255).square().mean()
+        return total
 
     # Cloned, because tensors of inference mode cannot be optimised.
     spread = Spread.of(styles(generator, MEAN_SEEDS).clone())
@@ -132,7 +133,7 @@ def psnr(picture: np.ndarray, target: np.ndarray) -> float:
 def measured(distance: PerceptualDistance, picture: np.ndarray) -> float:
     """Of a uint8 (S, S, 3) picture."""
     pixels = torch.from_numpy(picture).permute(2, 0, 1)[None].float()
-    return distance(pixels.to(distance.network.device)).item()
+    return float(distance(pixels.to(distance.network.device)).item())
 
 
 def main() -> None:

@@ -110,11 +110,11 @@ def _read(path: Path) -> list[Record]:
         )
     return [
         {
-            key: int(value) if key in INTEGERS else value
+            str(key): int(value) if key in INTEGERS else value
             for key, value in row.items()
             if not pd.isna(value)
         }
-        | {key: None for key, value in row.items() if pd.isna(value)}
+        | {str(key): None for key, value in row.items() if pd.isna(value)}
         for row in frame.to_dict("records")
     ]
 

@@ -13,7 +13,9 @@ from contextlib import nullcontext
 from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,7 +46,7 @@ def reals(
     training = experiment.training
     total = len(ImageStore(path))
 
-    def indices(step: int):
+    def indices(step: int) -> np.ndarray:
         return batch_indices(total, training.batch_size, step, training.seed)[world.share]
 
     batches = Loader(path, indices, start, workers=workers, pin_memory=world.device.type == "cuda")
@@ -56,7 +58,7 @@ def reals(
         yield images
 
 
-def data_identity(path: Path, experiment: ExperimentConfig) -> dict:
+def data_identity(path: Path, experiment: ExperimentConfig) -> dict[str, Any]:
     """What a state remembers of its data set; one that does not fit is a UserError."""
     metadata = ImageStore(path).metadata
     for key, wanted in (("name", experiment.dataset), ("resolution", experiment.model.image_size)):

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from stylenat import command
 from stylenat.errors import UserError
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
         )
 
 
-def _parse(source: str) -> dict[str, str | None]:
+def _parse(source: str) -> dict[str, Any]:
     try:
         return dict(json.loads(source))
     except (TypeError, ValueError):
