@@ -195,7 +195,8 @@ def test_empty_files_are_named_and_made_again(chain):
     grid = chain / "results/faces32/grids/4.png"
     before = grid.read_bytes()
     grid.write_bytes(b"")
-    warned = snakemake("--dry-run", "--configfile", CONFIG, cwd=chain).stderr
+    # Of a dry run, Snakemake writes everything to standard output.
+    warned = snakemake("--dry-run", "--configfile", CONFIG, cwd=chain).stdout
     assert "1 results are empty, as after a power cut (results/faces32/grids/4.png)" in warned
     run(*re.search("`(find .*)`", warned)[1].split(), cwd=chain)
     assert again(chain).returncode == 0 and grid.read_bytes() == before
