@@ -14,8 +14,7 @@ import tarfile
 import threading
 import time
 import zipfile
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import lmdb
 import numpy as np
@@ -31,6 +30,7 @@ from stylenat.data.prepare import prepare
 from stylenat.data.sources import open_source
 from stylenat.data.transfer import Remote, download_all
 from stylenat.errors import UserError
+from tests.server import serving
 
 QUOTA = b"<!DOCTYPE html><html><title>Google Drive - Quota exceeded</title>Too many users</html>"
 
@@ -78,16 +78,10 @@ class Host(BaseHTTPRequestHandler):
 @pytest.fixture
 def host(monkeypatch):
     monkeypatch.setattr(fetch.time, "sleep", lambda seconds: None)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Host)
-    server.files, server.faults, server.asked, server.sent = {}, {}, [], {}
-    server.drop_rate, server.drops = 0, random.Random(0)
-    server.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=partial(server.serve_forever, poll_interval=0.01))
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Host) as server:
+        server.files, server.faults, server.asked, server.sent = {}, {}, [], {}
+        server.drop_rate, server.drops = 0, random.Random(0)
+        yield server
 
 
 def picture(seed: int, side: int = 40) -> Image.Image:

@@ -4,10 +4,8 @@ import hashlib
 import json
 import subprocess
 import sys
-import threading
 from argparse import Namespace
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
@@ -16,6 +14,7 @@ from stylenat.errors import UserError
 from stylenat.fetch import download
 from stylenat.io import read_json
 from stylenat.steps import weights
+from tests.server import serving
 
 CONTENT = bytes(range(256)) * 4000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -61,15 +60,10 @@ class Host(BaseHTTPRequestHandler):
 @pytest.fixture
 def host(monkeypatch):
     monkeypatch.setattr(fetch.time, "sleep", lambda seconds: None)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Host)
-    server.content, server.script, server.ranges = CONTENT, [], []
-    server.url = f"http://127.0.0.1:{server.server_port}/file"
-    thread = threading.Thread(target=partial(server.serve_forever, poll_interval=0.01))
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Host) as server:
+        server.content, server.script, server.ranges = CONTENT, [], []
+        server.url += "/file"
+        yield server
 
 
 def test_a_broken_connection_is_resumed_where_it_ended(host, tmp_path):

@@ -3,10 +3,7 @@
 import json
 import subprocess
 import sys
-import threading
-from contextlib import contextmanager
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 import torch
@@ -17,6 +14,7 @@ from stylenat.errors import UserError
 from stylenat.io import read_json, sha256
 from stylenat.models import Generator, save_generator
 from stylenat.steps import sample
+from tests.server import serving
 from tests.test_sample import weights  # noqa: F401 (a fixture)
 from tests.tiny import experiment
 
@@ -51,21 +49,10 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache/stylenat"
 
 
-@contextmanager
-def serving(handler):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.files, server.asked, server.url = {}, [], f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=partial(server.serve_forever, poll_interval=0.01))
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
 @pytest.fixture
 def host(weights, cache, monkeypatch):  # noqa: F811
     with serving(Host) as server:
+        server.files, server.asked = {}, []
         server.files["/me/faces/resolve/main/model.safetensors"] = weights.read_bytes()
         monkeypatch.setenv("HF_ENDPOINT", f"{server.url}/")
         yield server

@@ -26,7 +26,8 @@ from stylenat.report.rows import frame_of
 from stylenat.report.tables import METRIC_COLUMNS
 from stylenat.steps import publish
 from tests.project import ROOT
-from tests.test_hub import Host, serving
+from tests.server import serving
+from tests.test_hub import Host
 from tests.test_sample import weights  # noqa: F401 (a fixture)
 from tests.tiny import experiment
 
@@ -349,6 +350,7 @@ def push(weights, output, url, token):  # noqa: F811
 
 def test_what_is_uploaded_is_what_others_load(weights, tmp_path, monkeypatch):  # noqa: F811
     with serving(ModelHub) as server:
+        server.files, server.asked = {}, []
         done = push(weights, tmp_path, server.url, "hf_mine")
         assert done.returncode == 0, done.stderr
         assert f"me/faces: {server.url}/me/faces/commit/0000" in done.stderr
@@ -362,6 +364,7 @@ def test_what_is_uploaded_is_what_others_load(weights, tmp_path, monkeypatch):  
 
 def test_an_upload_without_a_login_is_one_sentence(weights, tmp_path):  # noqa: F811
     with serving(ModelHub) as server:
+        server.files, server.asked = {}, []
         done = push(weights, tmp_path, server.url, "hf_wrong")
     assert done.returncode == 1 and server.files == {}
     last = done.stderr.splitlines()[-1]
