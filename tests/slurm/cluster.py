@@ -6,6 +6,7 @@ Needs root on Debian or Ubuntu, whose packages it installs if they are not there
 """
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -16,6 +17,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 PACKAGES = ("slurm-wlm", "munge")
 # Jobs look for the configuration here: Snakemake's job step drops SLURM_CONF from the environment.
@@ -118,8 +121,17 @@ def cluster(folder: Path, nodes: int = 3, gpus: int = 2) -> Iterator[Callable[[]
             with suppress(subprocess.TimeoutExpired):
                 daemon.wait(20)
             daemon.kill()
+        _kill_jobs()
         for link in links:
             link.unlink()
+
+
+def _kill_jobs() -> None:
+    """What Slurm no longer knows of: jobs of a node that was down."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if re.fullmatch(r"node\d+", process.environ().get("SLURMD_NODENAME", "")):
+                process.kill()
 
 
 def _start_munge(folder: Path, start: Callable[..., None]) -> None:
