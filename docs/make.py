@@ -192,7 +192,7 @@ def _origin(frame: pd.DataFrame) -> str:
     first = frame.iloc[0]
     minutes = frame.groupby("seed")["minutes"].first()
     spent = " to ".join(dict.fromkeys(f"{value:g}" for value in (minutes.min(), minutes.max())))
-    sets = frame["sets"].max()
+    sets = frame.loc[frame["kind"] == "snapshot", "sets"].max()
     images = frame[frame["kind"] == "snapshot"]["n_generated"].max()
     torch = re.search(r"torch [^,]+", first["versions"])
     return (
