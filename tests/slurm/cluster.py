@@ -98,7 +98,7 @@ def cluster(folder: Path, nodes: int = 3, gpus: int = 2) -> Iterator[Callable[[]
         return daemon
 
     def restart() -> None:
-        controller.kill()
+        controller.terminate()  # it saves its jobs; those of its last seconds would be lost by a kill
         controller.wait()
         start("slurmctld", "-D")
         _wait(folder, lambda: _output("sinfo", "-hNp", "cpu"))
