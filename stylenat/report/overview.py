@@ -24,7 +24,7 @@ STYLE = """
   padding: 0 1em; }
 .overview h1 { font-size: 1.6em; margin: .5em 0; font-weight: 700; }
 .overview .sides { display: flex; flex-wrap: wrap; gap: 1em 3em; align-items: flex-start; }
-.overview figure { flex: 2 1 20rem; max-width: 34rem; margin: 0; }
+.overview figure { flex: 1 1 40rem; max-width: 46rem; margin: 0; }
 .overview img { width: 100%; height: auto; margin: 0; }
 .overview figcaption { color: #555; font-size: .9em; margin-top: .5em; }
 .overview .numbers { flex: 3 1 46rem; min-width: 0; }
