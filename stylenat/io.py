@@ -62,22 +62,8 @@ def alone(path: str | Path) -> Iterator[None]:
     """
     path = Path(path)
     lock = path.with_name(f"{path.name}.lock")
+    descriptor = _locked(path, lock)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise unwritten(path, error) from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 200).decode(errors="replace")
-            raise UserError(
-                f"{path} is being made by another process ({holder}); wait for it, or end it, and "
-                "run the same command again."
-            ) from None
-        except OSError:  # a file system without locks
-            pass
         with suppress(OSError):
             # It may outlive this process, and the next user be another.
             os.fchmod(descriptor, 0o666)
@@ -89,6 +75,32 @@ def alone(path: str | Path) -> Iterator[None]:
             lock.unlink(missing_ok=True)
     finally:
         os.close(descriptor)
+
+
+def _locked(path: Path, lock: Path) -> int:
+    """The descriptor of ``lock``, locked by this process."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise unwritten(path, error) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(descriptor, 200).decode(errors="replace")
+        os.close(descriptor)
+        raise UserError(
+            f"{path} is being made by another process ({holder}); wait for it, or end it, and "
+            "run the same command again."
+        ) from None
+    except OSError:  # a file system without locks
+        return descriptor
+    with suppress(FileNotFoundError):
+        if os.path.samestat(os.fstat(descriptor), os.stat(lock)):
+            return descriptor
+    # Its holder ended, and deleted it, between our opening and locking it: a third may have made another.
+    os.close(descriptor)
+    return _locked(path, lock)
 
 
 def sync_directory(path: Path) -> None:

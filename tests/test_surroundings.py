@@ -49,6 +49,21 @@ def test_a_failure_gives_the_lock_back(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_lock_that_its_holder_deleted_meanwhile_is_none(tmp_path, monkeypatch):
+    """Between our opening it and locking it."""
+    path, flock = tmp_path / "x", fcntl.flock
+
+    def late(descriptor, operation):
+        monkeypatch.setattr(fcntl, "flock", flock)
+        (tmp_path / "x.lock").unlink()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with alone(path), pytest.raises(UserError, match="being made by another process"):  # noqa: SIM117
+        with alone(path):
+            pass
+
+
 def test_a_file_system_without_locks_does_no_harm(tmp_path, monkeypatch):
     def flock(*_: int) -> None:
         raise OSError(38, "Function not implemented")
