@@ -1,6 +1,11 @@
 """Time and memory of every metric on random features, each in a process of its own.
 
     python -m benchmarks.metrics [--images 50000] [--dimension 2048] [--metrics kid prdc]
+                                 [--python /path/to/an/environment/bin/python]
+
+With ``--python``, pytorch-fid, clean-fid, torch-fidelity and prdc run in turn with ours, as far as
+that environment has them and they have the metric: KID of 100 subsets of 1,000, and of torch-fidelity's
+precision and recall alone. prdc's needs more than 60 GB for 50,000 images.
 
 Wall time is what a user waits for; processor time, of all threads together, is the figure that
 also holds where other programs share the cores. Peak memory is of the whole process, the features
@@ -8,8 +13,12 @@ of both sets included. The time that features take to be computed or read does n
 """
 
 import argparse
+import json
 import multiprocessing
+import subprocess
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,16 +29,17 @@ from stylenat.metrics import METRICS
 from stylenat.metrics.moments import Moments, Statistics
 
 CLASSES = 1008  # of Inception's head
-COLUMNS = ("metric", "wall time (s)", "processor time (s)", "peak memory (MB)")
+PEERS = ("pytorch-fid", "clean-fid", "torch-fidelity", "prdc")
+KEYS = ("metric", "program", "wall_s", "cpu_s", "memory_mb")
+COLUMNS = ("metric", "program", "wall time (s)", "processor time (s)", "peak memory (MB)")
 
 
 def main() -> None:
     options = parser(__doc__.partition("\n")[0])
     options.add_argument("--images", type=int, default=50_000, help="in each of the two sets")
     options.add_argument("--dimension", type=int, default=2048, help="of the features")
-    options.add_argument(
-        "--metrics", nargs="+", choices=["moments", *METRICS], default=["moments", *METRICS]
-    )
+    options.add_argument("--metrics", nargs="+", choices=list(METRICS), default=list(METRICS))
+    options.add_argument("--python", help="of the environment with the other programs")
     command.main(options, run)
 
 
@@ -37,13 +47,32 @@ def run(args: argparse.Namespace) -> None:
     facts = record(args, images=args.images, dimension=args.dimension)
     rows: list[Row] = []
     for metric in args.metrics:
+        sizes = (args.images, args.dimension, facts["threads"])
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            rows.append(
-                pool.apply(measure, (metric, args.images, args.dimension, facts["threads"]))
-            )
+            rows.append(pool.apply(measure, (metric, *sizes)))
         command.log.info("%s", rows[-1])
-    lines = [[f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
+        for program in PEERS if args.python else ():
+            if row := theirs(args.python, program, metric, sizes):
+                rows.append(row)
+                command.log.info("%s", row)
+    lines = [
+        [f"{row[c]:.3g}" if isinstance(row[c], float) else str(row[c]) for c in KEYS]
+        for row in rows
+    ]
     write(args, "metrics", facts, rows, markdown(COLUMNS, lines))
+
+
+def theirs(python: str, program: str, metric: str, sizes: tuple[int, ...]) -> Row | None:
+    """The same of another program; None where it has no such metric, is missing or fails."""
+    script = Path(__file__).with_name("peer_times.py")
+    words = [python, script, program, metric, *map(str, sizes)]
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        command.log.warning("%s of %s left out: %s", metric, program, reason)
+        return None
+    found = json.loads(done.stdout.splitlines()[-1])
+    return found and {"metric": metric, "program": f"{program} {found.pop('version')}"} | found
 
 
 def measure(metric: str, images: int, dimension: int, threads: int) -> Row:
@@ -51,12 +80,12 @@ def measure(metric: str, images: int, dimension: int, threads: int) -> Row:
     torch.set_num_threads(threads)
     real, generated = (_statistics(metric, seed, images, dimension) for seed in (0, 1))
     wall, processor = time.perf_counter(), time.process_time()
-    if metric == "moments":
-        Moments.of(generated.features)
-    else:
-        METRICS[metric].measure(real)(generated)
+    if metric == "frechet":  # other metrics take no moments, or have them from another step
+        real, generated = (replace(s, moments=Moments.of(s.features)) for s in (real, generated))
+    METRICS[metric].measure(real)(generated)
     return {
         "metric": metric,
+        "program": "stylenat",
         "wall_s": time.perf_counter() - wall,
         "cpu_s": time.process_time() - processor,
         "memory_mb": round(resident_peak()),
@@ -65,11 +94,9 @@ def measure(metric: str, images: int, dimension: int, threads: int) -> Row:
 
 def _statistics(metric: str, seed: int, images: int, dimension: int) -> Statistics:
     random = np.random.default_rng(seed)
-    if metric == "frechet":  # takes moments, whatever the number of images; enough for full rank
-        images = 2 * dimension
     features = random.standard_normal((images, dimension), np.float32)
-    frechet = metric.startswith("frechet")
-    moments = Moments.of(features) if frechet else Moments.zeros(dimension)
+    extrapolated = metric == "frechet_infinity"
+    moments = Moments.of(features) if extrapolated else Moments.zeros(dimension)
     head = random.standard_normal((CLASSES, dimension), np.float32) / np.sqrt(dimension)
     names = {
         "extractor": "random",

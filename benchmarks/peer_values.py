@@ -24,13 +24,13 @@ Program = Callable[[np.ndarray, np.ndarray], Values]
 def pytorch_fid(real: np.ndarray, generated: np.ndarray) -> Values:
     from pytorch_fid.fid_score import calculate_frechet_distance
 
-    return {"frechet": calculate_frechet_distance(*_gaussian(real), *_gaussian(generated))}
+    return {"frechet": calculate_frechet_distance(*gaussian(real), *gaussian(generated))}
 
 
 def clean_fid(real: np.ndarray, generated: np.ndarray) -> Values:
     from cleanfid import fid
 
-    values = {"frechet": fid.frechet_distance(*_gaussian(real), *_gaussian(generated))}
+    values = {"frechet": fid.frechet_distance(*gaussian(real), *gaussian(generated))}
     if len(real) == len(generated):  # else it would draw from the larger set
         values["kernel"] = fid.kernel_distance(real, generated, 1, len(real))
     return values
@@ -58,7 +58,7 @@ def prdc(real: np.ndarray, generated: np.ndarray) -> Values:
     return {name: values[name] for name in ("density", "coverage")}
 
 
-def _gaussian(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def gaussian(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.mean(features, axis=0, dtype=np.float64), np.cov(features, rowvar=False)
 
 
@@ -70,11 +70,16 @@ PROGRAMS: dict[str, Program] = {
 }
 
 
-def main(source: str, target: str) -> None:
+def stand_in_for_torchvision() -> None:
+    """The programs import it, and functions of features do without."""
     for name in ("torchvision", "requests"):
         if find_spec(name) is None:
             for part in ("", ".transforms", ".transforms.functional", ".datasets", ".models"):
                 sys.modules[name + part] = MagicMock()
+
+
+def main(source: str, target: str) -> None:
+    stand_in_for_torchvision()
     versions, found = {}, {}
     with np.load(source) as arrays:
         names = sorted({key.rpartition(".")[0] for key in arrays.files})

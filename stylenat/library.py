@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from stylenat.metrics.fid import frechet_distance
-from stylenat.metrics.kid import kernel_distances, subset_size
+from stylenat.metrics.kid import kernel_distances, random_subsets, subset_size
 from stylenat.metrics.moments import Moments
 from stylenat.metrics.prdc import Manifold, manifold_scores
 from stylenat.models import load_generator
@@ -39,7 +39,8 @@ def kid(real: np.ndarray, generated: np.ndarray) -> float:
     """Kernel distance (Bińkowski et al. 2018) of features (n, d) and (m, d): the mean over 100
     random subsets of 1,000 vectors, or of half the smaller set where that is less."""
     size = subset_size(len(real), len(generated))
-    return float(kernel_distances(generated, real, size=size).mean())
+    draws = random_subsets(generated, real, size=size)
+    return float(kernel_distances(generated, real, draws).mean())
 
 
 def prdc(real: np.ndarray, generated: np.ndarray) -> dict[str, float]:

@@ -14,7 +14,7 @@ from stylenat.metrics.copies import TrainingSet
 from stylenat.metrics.fid import frechet_distance
 from stylenat.metrics.fid_infinity import extrapolate
 from stylenat.metrics.inception_score import inception_scores
-from stylenat.metrics.kid import kernel_distances, standard_error, unbiased_mmd
+from stylenat.metrics.kid import kernel_distances, random_subsets, standard_error, unbiased_mmd
 from stylenat.metrics.moments import Moments, Statistics
 from stylenat.metrics.neighbours import nearest
 from stylenat.metrics.prdc import Manifold, manifold_scores
@@ -240,19 +240,24 @@ def test_products_of_many_features_are_as_good_in_float32():
         assert unbiased_mmd(x, y) == pytest.approx(expected, rel=1e-6)
 
 
+def distances(x, y, subsets, size):
+    return kernel_distances(x, y, random_subsets(x, y, subsets, size))
+
+
 def test_kernel_distance_is_unbiased_and_sees_a_difference():
     pool = normal(0, 4000)
-    same = kernel_distances(pool[:2000], pool[2000:], 100, 200)
+    one, other = pool[:2000], pool[2000:]
+    same = distances(one, other, 100, 200)
     assert abs(same.mean()) < 3 * same.std() / 10
     assert (same < 0).any(), "an estimate without bias falls on both sides of 0"
-    apart = kernel_distances(pool[:2000], pool[2000:] + 0.3, 100, 200)
+    apart = distances(one, other + 0.3, 100, 200)
     assert apart.mean() > 5 * same.std()
 
 
 def test_the_order_of_the_images_makes_no_difference():
     x, y = normal(0, 300), normal(1, 400)
     order = np.random.default_rng(5).permutation(300)
-    first, again = kernel_distances(x, y, 5, 100), kernel_distances(x[order], y[::-1], 5, 100)
+    first, again = distances(x, y, 5, 100), distances(x[order], y[::-1], 5, 100)
     np.testing.assert_array_equal(first, again)
 
 
@@ -261,9 +266,10 @@ def test_the_standard_error_of_the_kernel_distance_covers_the_truth():
     values, errors = np.empty(200), np.empty(200)
     for seed in range(200):
         x, y = normal(2 * seed, 240, 8), normal(2 * seed + 1, 200, 8) + 0.4
-        estimates = kernel_distances(x, y, 20, 100)
+        draws = random_subsets(x, y, 20, 100)
+        estimates = kernel_distances(x, y, draws)
         values[seed] = estimates.mean()
-        errors[seed] = standard_error(x, y, estimates, 100)
+        errors[seed] = standard_error(x, y, estimates, draws[0])
     # The estimate has no bias, so its mean is the truth.
     covered = np.abs(values - values.mean()) <= 1.645 * errors
     assert 0.85 <= covered.mean() <= 0.95
@@ -272,13 +278,13 @@ def test_the_standard_error_of_the_kernel_distance_covers_the_truth():
 
 def test_kernel_subsets_are_seeded_and_drawn_without_replacement():
     x, y = normal(0, 50), normal(1, 60)
-    first = kernel_distances(x, y, 7, 50)
-    np.testing.assert_array_equal(first, kernel_distances(x, y, 7, 50))
+    first = distances(x, y, 7, 50)
+    np.testing.assert_array_equal(first, distances(x, y, 7, 50))
     assert first.shape == (7,) and first.std() > 0
-    whole = kernel_distances(x, y[:50], 3, 50)
+    whole = distances(x, y[:50], 3, 50)
     np.testing.assert_allclose(whole, unbiased_mmd(x, y[:50]), rtol=1e-10)
     with pytest.raises(UserError, match="subsets of 51"):
-        kernel_distances(x, y, 7, 51)
+        distances(x, y, 7, 51)
 
 
 # --------------------------------------------------------------------------------- Inception Score

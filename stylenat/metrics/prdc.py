@@ -15,7 +15,7 @@ import numpy as np
 
 from stylenat.metrics.base import ERROR_OF, Measure, Measurement, Metric, extractor_of, features_of
 from stylenat.metrics.moments import Statistics
-from stylenat.metrics.neighbours import exact_distances, nearest, squared_distances
+from stylenat.metrics.neighbours import exact_distances, nearest, positions, squared_distances
 from stylenat.metrics.subsets import halves
 
 K_PRECISION_RECALL = 3
@@ -113,7 +113,7 @@ def _close_pairs(
     for block in squared_distances(real.features, generated.features):
         near = block.least <= of_real[block.rows, None]
         near |= block.least <= of_generated
-        i, j = np.nonzero(near)
+        i, j = positions(near)
         least = np.maximum(block.least[i, j], 0).astype(np.float64)
         most = block.least[i, j] + block.slack_x[i].astype(np.float64) + block.slack_y[j]
         i = i + block.rows.start
