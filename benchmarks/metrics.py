@@ -5,7 +5,7 @@
 
 With ``--python``, pytorch-fid, clean-fid, torch-fidelity and prdc run in turn with ours, as far as
 that environment has them and they have the metric: KID of 100 subsets of 1,000, and of torch-fidelity's
-precision and recall alone. prdc's needs more than 60 GB for 50,000 images.
+precision and recall alone. What would need more than three quarters of the memory is left out.
 
 Wall time is what a user waits for; processor time, of all threads together, is the figure that
 also holds where other programs share the cores. Peak memory is of the whole process, the features

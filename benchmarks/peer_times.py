@@ -7,6 +7,7 @@ metric or is missing. The features are those that benchmarks.metrics measures ou
 """
 
 import json
+import os
 import resource
 import sys
 import time
@@ -86,6 +87,9 @@ def main(program: str, metric: str, images: int, dimension: int, threads: int) -
     if measure is None:
         print("null")
         return
+    # A program that would need more than there is fails, and the machine goes on.
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (memory * 3 // 4, memory * 3 // 4))
     torch.set_num_threads(threads)
     stand_in_for_torchvision()
     draw = [np.random.default_rng(seed) for seed in (0, 1)]

@@ -38,23 +38,27 @@ def _root(sigma: np.ndarray) -> np.ndarray:
     return vectors[:, kept] * np.sqrt(values[kept])
 
 
-def standard_error(x: np.ndarray, y: np.ndarray) -> float:
-    """Of the Fréchet distance of features (n, d) and (m, d), over draws of both sets.
+def _inverse(root: np.ndarray) -> np.ndarray:
+    """The pseudo-inverse (rank, d) of what :func:`_root` makes, whose columns are orthogonal."""
+    return (root / np.einsum("dr,dr->r", root, root)).T
+
+
+def standard_error(x: np.ndarray, y: np.ndarray, of_x: Moments, of_y: Moments) -> float:
+    """Of the Fréchet distance of features (n, d) and (m, d) with these moments, over draws of both sets.
 
     First order: the variance, over images, of the distance's derivative in the direction of each
     image (infinitesimal jackknife). Too large where the distance is little more than that of two
     draws from one distribution, because there its first order vanishes.
     """
-    one, other = Moments.of(x), Moments.of(y)
-    roots = _root(one.covariance), _root(other.covariance)
+    roots = _root(of_x.covariance), _root(of_y.covariance)
     left, _, right = np.linalg.svd(roots[0].T @ roots[1], full_matrices=False)
-    difference = one.mean - other.mean
+    difference = of_x.mean - of_y.mean
     # The derivative of the trace by Σ₁ is half the map that carries the first Gaussian onto the second.
-    first = roots[1] @ (right.T @ left.T) @ np.linalg.pinv(roots[0])
-    second = roots[0] @ (left @ right) @ np.linalg.pinv(roots[1])
+    first = roots[1] @ (right.T @ left.T) @ _inverse(roots[0])
+    second = roots[0] @ (left @ right) @ _inverse(roots[1])
     variances = (
-        _influences(x, one.mean, first, difference).var(ddof=1) / len(x),
-        _influences(y, other.mean, second, -difference).var(ddof=1) / len(y),
+        _influences(x, of_x.mean, first, difference).var(ddof=1) / len(x),
+        _influences(y, of_y.mean, second, -difference).var(ddof=1) / len(y),
     )
     return float(np.sqrt(sum(variances)))
 
@@ -87,7 +91,7 @@ def _measure(real: Statistics) -> Measure:
         name = distance_name(extractor_of(real))
         if generated.features is None or real.features is None:
             return [Measurement(name, value, "lower")]
-        error = standard_error(generated.features, real.features)
+        error = standard_error(generated.features, real.features, a, b)
         return [Measurement(name, value, "lower", error, ERROR_OF)]
 
     return measure

@@ -69,7 +69,7 @@ def _measure(real: Statistics) -> Measure:
             f"{fit.slope / len(reals):.2g}, is still in it"
         )
         name = f"{distance_name(extractor_of(real))}_infinity"
-        error = standard_error(features, reals)
+        error = standard_error(features, reals, generated.moments, real.moments)
         return [Measurement(name, fit.value, "lower", error, ERROR_OF, note)]
 
     return measure
