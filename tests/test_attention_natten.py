@@ -109,8 +109,11 @@ def test_what_the_fused_operator_cannot_serve(fused, dtype, rpb, message):
         neighborhood_attention(q, q, q, rpb, 3, 1, backend="natten")
 
 
-def test_a_broken_installation_is_none(monkeypatch):
+@pytest.mark.parametrize("fault", ("import torch.none", "assert False, 'not compiled with CUDA'"))
+def test_a_broken_installation_is_none(fault, monkeypatch, tmp_path):
     """Versions built for another PyTorch fail on import."""
-    monkeypatch.setitem(sys.modules, "natten", None)
+    (tmp_path / "natten.py").write_text(fault)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "natten", raising=False)
     forget(monkeypatch)
     assert not attention._available("natten")
