@@ -216,6 +216,12 @@ def test_no_iterations_are_refused(weights, tmp_path):
         run(weights, tmp_path / "x.png", tmp_path / "out", steps=0)
 
 
+@pytest.mark.parametrize("seed", [-1, 2**32 + 5, 2**64])
+def test_seeds_that_pytorch_would_change_are_refused(weights, tmp_path, seed):
+    with pytest.raises(UserError, match=f"seed {seed} is not from 0 to"):
+        run(weights, tmp_path / "x.png", tmp_path / "out", seed=seed)
+
+
 def test_without_the_package_of_lite0_there_is_one_sentence(weights, tmp_path, monkeypatch):
     monkeypatch.setattr(lite0, "find_spec", lambda name: None)
     image = save(tmp_path / "x.png", np.zeros((16, 16, 3), np.uint8))

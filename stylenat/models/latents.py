@@ -36,7 +36,7 @@ def parse_seeds(text: str) -> list[int]:
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if first > last:
             raise UserError(f"seeds {text!r}: {part!r} is neither a seed nor a range like 10-20.")
-        _require_seed(last)
+        require_seed(last)
         seeds.update(dict.fromkeys(range(first, last + 1)))
     return list(seeds)
 
@@ -46,12 +46,13 @@ def latents(seeds: Sequence[int], dim: int) -> Tensor:
     the reference's rule, so its published pictures can be had. Seeds that PyTorch would change are a
     :class:`UserError`."""
     for seed in seeds:
-        _require_seed(seed)
+        require_seed(seed)
     generator = torch.Generator()
     return torch.cat([torch.randn(1, dim, generator=generator.manual_seed(s)) for s in seeds])
 
 
-def _require_seed(seed: int) -> None:
+def require_seed(seed: int) -> None:
+    """A seed that PyTorch would change is a :class:`UserError`."""
     if not 0 <= seed <= LAST_SEED:
         raise UserError(f"seed {seed} is not from 0 to {LAST_SEED:,}; use one that is.")
 

@@ -23,7 +23,7 @@ from stylenat.metrics.extractors import NETWORKS
 from stylenat.metrics.extractors.lite0 import packaged_weights
 from stylenat.metrics.perceptual import PerceptualDistance
 from stylenat.models import Generator, load_generator, read_header
-from stylenat.models.latents import MEAN_SEEDS, render, styles
+from stylenat.models.latents import MEAN_SEEDS, render, require_seed, styles
 from stylenat.models.projection import NOISE, Spread, project
 from stylenat.report import style
 from stylenat.report.mosaic import draw_mosaic
@@ -38,6 +38,7 @@ log = command.log
 def run(args: argparse.Namespace) -> None:
     if args.steps < 1:
         raise UserError(f"--steps is {args.steps}; give 1 or more.")
+    require_seed(args.seed)
     model, _ = read_header(args.weights)
     target = read_image(args.image, model.image_size)
     pixels = torch.from_numpy(target).to(args.device).permute(2, 0, 1)[None].float()
