@@ -98,6 +98,15 @@ def test_every_rule_runs_the_module_it_logs_for():
                 assert "config[" not in rule.partition("shell:")[2]
 
 
+def test_downloads_run_where_snakemake_runs():
+    """Compute nodes rarely see the internet. A rule does not take this over from the one it uses."""
+    text = (ROOT / "workflow/rules/data.smk").read_text()
+    rules = re.split(r"^(?=rule |use rule )", text, flags=re.MULTILINE)[1:]
+    assert len(rules) == 4
+    for rule in rules:
+        assert ("localrule: True" in rule) != rule.startswith("rule pack"), rule
+
+
 # ------------------------------------------------------------------------------ plans
 
 
@@ -246,6 +255,7 @@ def test_one_process_for_each_gpu(clone):
 
     out = commands("--set-resources", "train:gpu=16", "train:nodes=2", "--", target, cwd=clone)
     assert re.search(r"srun --ntasks=2 .*--nproc-per-node=8 --nnodes=2 --node-rank=\$SLURM", out)
+    assert "SLURM_JOB_ID % 10000" in out, "a port of its own on nodes that jobs share"
 
     assert "--microbatch" not in out
     out = commands("--set-resources", "train:microbatch=4", "--", target, cwd=clone)

@@ -39,7 +39,7 @@ rule pack:
         " --max-corrupt {params.max_corrupt} {params.split} --workers {threads} --output {output} --log {log}"
 
 
-# Feature networks, and checkpoints trained elsewhere.
+# Feature networks, and checkpoints trained elsewhere: downloads, too.
 rule weights:
     output:
         "results/weights/{weights}.pth",
@@ -47,6 +47,7 @@ rule weights:
         "results/logs/weights/{weights}.log",
     wildcard_constraints:
         weights=any_of([*config["weights"], *downloading_experiments()]),
+    localrule: True
     conda:
         "../../envs/data.yaml"
     params:

@@ -334,6 +334,7 @@ use rule tables as tables_side_by_side with:
         html="results/comparison_throughput.html",
     log:
         "results/logs/tables/comparison_throughput.log",
+    localrule: True
     params:
         table="throughput",
         published=published_content,
