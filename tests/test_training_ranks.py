@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +22,7 @@ from stylenat.training.build import build_trainer
 from stylenat.training.checkpoint import load_state
 from stylenat.training.distributed import World
 from stylenat.training.interruption import EXIT_CODE
+from stylenat.training.loop import TrainingLoop
 from stylenat.training.trainer import Trainer
 from tests.tiny import experiment
 from tests.training_run import ALONE, CPU, advance, everything, make_run, wait_for
@@ -162,6 +164,24 @@ def test_a_killed_rank_ends_the_others_and_a_stop_has_a_status_of_its_own(tmp_pa
     stopped = re.search(r"stopped at step (\d+) \(another rank\); the same command goes on", errors)
     assert int(stopped[1]) == load_state(run.file("1000000.state.rolling")).step > reached
     assert "Traceback" not in errors
+
+
+def test_two_trainings_on_one_node_do_not_meet(tmp_path):
+    """Started at the same moment, each comes to what its seed gives on one process."""
+    runs = {seed: make_run(tmp_path / str(seed), seed=seed) for seed in (1, 2)}
+    launch = ("-m", "stylenat.training.launch", "--nproc-per-node=2", "--standalone", "-m")
+    processes = {seed: run.start(*launch, *run.arguments(0, 3)) for seed, run in runs.items()}
+    for seed, run in runs.items():
+        _, errors = processes[seed].communicate(timeout=120)
+        assert processes[seed].returncode == 0, errors
+        config = experiment(seed=seed)
+        trainer = build_trainer(config, ALONE)
+        for pixels in islice(train.reals(run.folder / "dots.lmdb", config, ALONE, 0, 0), 3):
+            TrainingLoop._iterate(SimpleNamespace(trainer=trainer, world=ALONE), pixels)
+        found = load_state(run.file("3.state")).tensors
+        # Adam makes much of a gradient near zero, whose sign the order of sums decides.
+        for key, value in everything(trainer).items():
+            assert (found[key] - value).abs().double().mean() < 1e-5, key
 
 
 @pytest.mark.parametrize(
