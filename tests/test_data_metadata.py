@@ -1,5 +1,6 @@
 """What cameras and programs write beside pixels does no harm; what lies beside images is said."""
 
+import errno
 import io
 import logging
 import os
@@ -205,9 +206,16 @@ def test_what_is_hidden_or_no_image_is_left_out_and_said(tmp_path, caplog):
     assert "2 files are not read as images: 1 hidden (__MACOSX/a.png), 1 .txt" in caplog.text
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_folder_that_cannot_be_read_is_named(tmp_path):
-    (tmp_path / "closed").mkdir(mode=0)
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    (tmp_path / "closed").mkdir()
+    scandir = os.scandir
+
+    def refusing(path):  # root may read everything
+        if str(path).endswith("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
     with pytest.raises(UserError, match="closed cannot be read"):
         Folder(tmp_path)
 

@@ -147,10 +147,17 @@ def test_truncated_and_foreign_files_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_features_that_are_not_finite_are_refused(tmp_path, value):
+def test_features_that_are_not_finite_are_refused(tmp_path, value, monkeypatch):
+    """Written or read."""
     features = random_features()
     features[3, 4] = value
     statistics = Statistics(moments_of(features), RECORD)
+    path = tmp_path / "a.npz"
     with pytest.raises(UserError, match="features of a are not finite"):
-        statistics.save(tmp_path / "a.npz")
-    assert not (tmp_path / "a.npz").exists()
+        statistics.save(path)
+    assert not path.exists()
+    with monkeypatch.context() as before:
+        before.setattr(Statistics, "_require_finite", lambda *_: None)
+        statistics.save(path)
+    with pytest.raises(UserError, match="a.npz: features of a are not finite"):
+        Statistics.load(path)
