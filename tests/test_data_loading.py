@@ -72,8 +72,8 @@ def test_batches_from_any_step_on(path, mode, monkeypatch):
     expected = [batch_indices(11, 4, step, seed=5) for step in range(20)]
     workers = 2 if mode == "two workers" else 0
     batches = iter(Loader(path, lambda step: expected[step], start_step=3, workers=workers))
-    for step in range(3, 12):
-        batch = next(batches)
+    kept = {step: next(batches) for step in range(3, 12)}
+    for step, batch in kept.items():  # a later one is not written into an earlier one
         assert batch.dtype == torch.uint8
         assert batch.shape == (4, 3, 72, 72)
         pixels = np.stack([store.read(index) for index in expected[step]])
