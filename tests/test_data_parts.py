@@ -15,6 +15,7 @@ from stylenat.data.sources.split import Split
 from stylenat.data.store import ImageStore
 from stylenat.errors import ConfigError, UserError
 from stylenat.experiments import resolve
+from stylenat.io import write_json
 from stylenat.metrics.collect import chosen
 from tests.project import ROOT, run
 
@@ -49,6 +50,45 @@ def test_the_parts_are_disjoint_and_together_the_whole(tmp_path):
     assert rest.metadata["content_sha256"] != test.metadata["content_sha256"]
     again = packed(Split(source, 0.2, held_out=True), tmp_path / "again.lmdb")
     assert again.metadata == test.metadata
+
+
+def renamed(folder, other):
+    """The same files under other names, which sort in another order."""
+    other.mkdir()
+    for path in folder.rglob("*.png"):
+        (other / f"{7 * int(path.stem) % 20:03d}-new.png").write_bytes(path.read_bytes())
+    return other
+
+
+def held_out(folder, manifest, **facts):
+    """The colours that the step `pack` holds out of a folder with this manifest."""
+    source = {"kind": "folder", "path": str(folder)}
+    write_json(manifest, {"source": source, "directory": "x", "files": [], **facts})
+    arguments = (
+        f"--name x --resolution {SIDE} --filter none --test-share 0.2 --held-out --workers 1"
+    )
+    output = manifest.with_suffix(".lmdb")
+    done = run(
+        *("python", "-m", "stylenat.steps.pack", *arguments.split()),
+        *("--manifest", manifest, "--output", output),
+    )
+    assert done.returncode == 0, done.stderr
+    return set(colours(ImageStore(output)))
+
+
+def test_renaming_files_does_not_change_what_is_held_out(tmp_path):
+    one, other = write_images(tmp_path / "one"), tmp_path / "other"
+    other.mkdir()
+    for path in one.rglob("*.png"):
+        (other / f"{7 * int(path.stem) % 20:03d}.png").write_bytes(path.read_bytes())
+    found = held_out(one, tmp_path / "a.json", split="content")
+    assert len(found) == 4
+    assert held_out(other, tmp_path / "b.json", split="content") == found
+    # Data sets of before, whose manifests do not say it, stay as they were divided.
+    assert held_out(one, tmp_path / "c.json") == set(
+        colours(packed(Split(Folder(one), 0.2, True, by_place=True), tmp_path / "d.lmdb"))
+    )
+    assert held_out(other, tmp_path / "e.json") != held_out(one, tmp_path / "f.json")
 
 
 def test_at_least_one_image_is_held_out(tmp_path):

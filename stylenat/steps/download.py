@@ -22,6 +22,7 @@ def run(args: argparse.Namespace) -> None:
         # Relative to the manifest, so that results can be moved.
         "directory": os.path.relpath(args.directory, args.manifest.parent),
         "files": files,
+        "split": "content",  # what decides which images are held out, if a share is
         "listing": listing_of_source(source),
     }
     write_json(args.manifest, manifest)

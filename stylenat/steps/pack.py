@@ -19,7 +19,9 @@ def run(args: argparse.Namespace) -> None:
     directory = args.manifest.parent / manifest["directory"]
     source = open_source(manifest["source"], args.resolution, directory, manifest["files"])
     if args.test_share is not None:
-        source = Split(source, args.test_share, args.held_out)
+        # Manifests of before do not say how to divide; both parts have the same one.
+        by_place = manifest.get("split") != "content"
+        source = Split(source, args.test_share, args.held_out, by_place, args.workers)
     settings = PackSettings(args.name, args.resolution, args.filter)
     with (
         alone(args.output),
