@@ -18,6 +18,7 @@ from stylenat.models import load_generator
 from stylenat.models.latents import generate
 from stylenat.report.ablation import verdicts
 from stylenat.report.mosaic import draw_mosaic
+from stylenat.report.rows import p_value
 from stylenat.report.style import save, styled
 
 DOCUMENTS = ("README.md", "docs/small-data.md", "docs/ladder.md")
@@ -43,7 +44,10 @@ def block(frame: pd.DataFrame) -> str:
         compared = ["baseline", ""]
         if not pd.isna(row["difference"]):
             interval = f"{number(row['low'])} to {number(row['high'])}"
-            compared = [f"{row['difference']:+.1f} ({interval})", f"{row['p_holm']:.2g}"]
+            compared = [
+                f"{row['difference']:+.1f} ({interval})",
+                p_value(row["p_holm"]).removeprefix("= "),
+            ]
         lines.append([row["variant"], *values, *compared])
     sentences = "".join(f"- {sentence}\n" for sentence in verdicts(frame))
     origin = (

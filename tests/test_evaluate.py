@@ -134,7 +134,7 @@ def test_two_sets_against_each_other(workplace, caplog):
     (row,) = run(workplace, "real", "real", against="fake")["rows"]
     assert row["a"] < 1e-6 < row["b"] == row["difference"] + row["a"]
     assert row["low"] > 0 and row["p"] < 1e-3
-    assert "told apart (lower is better)" in caplog.text
+    assert "p < 0.001: told apart (lower is better)" in caplog.text
 
 
 def test_mean_and_covariance_of_another_program(workplace, caplog):

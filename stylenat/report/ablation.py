@@ -16,7 +16,7 @@ from scipy import stats
 from stylenat.ablations import Family
 from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
-from stylenat.report.rows import LEVEL
+from stylenat.report.rows import LEVEL, p_value
 from stylenat.report.style import BLUE, GREY, PAGE, VERMILLION, new_figure
 
 Record = dict[str, Any]
@@ -216,7 +216,7 @@ def _compared(
         "p": pair.p,
         "p_holm": corrected,
         "verdict": f"{variant} against {family.baseline}: {pair.difference:+.4g} ± {half:.3g} over {n} "
-        f"seeds, p = {corrected:.2g}: {apart}",
+        f"seeds, p {p_value(corrected)}: {apart}",
     }
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from stylenat.report import markup
 from stylenat.report.markup import chart, facts, mark, rounded, small, text
-from stylenat.report.rows import LEVEL, margin
+from stylenat.report.rows import LEVEL, margin, p_value
 
 Row = dict[str, Any]
 
@@ -309,7 +309,7 @@ def _variants(frame: pd.DataFrame) -> str:
                 f"<b>{escape(row['variant'])}</b>",
                 f"<b>{rounded(row['value'], row['std'])}</b>",
                 _difference(row),
-                "" if pd.isna(row["p_holm"]) else f"{row['p_holm']:.2g}",
+                "" if pd.isna(row["p_holm"]) else p_value(row["p_holm"]).removeprefix("= "),
                 text(row["n"]),
                 text(known.get("published")),
                 f"{row['parameters']:,.0f}{small(*_size(row))}",

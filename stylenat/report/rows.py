@@ -12,6 +12,7 @@ from stylenat.errors import UserError
 Record = dict[str, Any]
 
 LEVEL = 0.05  # of the tests; 1 − LEVEL of the intervals
+LEAST_P = 0.001  # a smaller p-value would claim more than so few resamples or trainings can tell
 
 # fmt: off
 INTEGERS = [
@@ -39,6 +40,11 @@ def margin(uncertainty: float | None, std: float | None) -> float | None:
     that is larger; None where neither is known."""
     known = [spread for spread in (uncertainty, std) if spread is not None and pd.notna(spread)]
     return 2 * max(known) if known else None
+
+
+def p_value(p: float) -> str:
+    """``= 0.042``, or ``< 0.001``: of a p-value, what stands behind its p."""
+    return f"< {LEAST_P}" if p < LEAST_P else f"= {p:.2g}"
 
 
 def identity(experiment: ExperimentConfig) -> Record:

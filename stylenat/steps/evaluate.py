@@ -24,8 +24,7 @@ from stylenat.metrics.extractors import NETWORKS
 from stylenat.metrics.extractors.features import Extractor, extractor
 from stylenat.metrics.foreign import is_foreign, read_gaussian
 from stylenat.metrics.moments import COMPARABLE, Statistics, require_same
-
-TOLD_APART = 0.05  # the p-value below which two sets are
+from stylenat.report.rows import LEVEL, p_value
 
 
 def run(args: argparse.Namespace) -> None:
@@ -106,10 +105,10 @@ def _value(row: dict[str, Any]) -> str:
 
 
 def _difference(row: dict[str, Any]) -> str:
-    told = "" if row["p"] < TOLD_APART else "not "
+    told = "" if row["p"] < LEVEL else "not "
     return (
         f"{row['metric']}: {row['a']:.6g} and {row['b']:.6g}, difference {row['difference']:+.4g} "
-        f"({row['low']:.4g} to {row['high']:.4g}), p = {row['p']:.2g}: {told}told apart "
+        f"({row['low']:.4g} to {row['high']:.4g}), p {p_value(row['p'])}: {told}told apart "
         f"({row['better']} is better)"
     )
 
