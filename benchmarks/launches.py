@@ -40,11 +40,11 @@ PHASES = {
 LONGEST = 12  # operations in the table of each case
 
 
-def count(config: ExperimentConfig) -> tuple[Watch, int]:
+def count(config: ExperimentConfig, microbatch: int | None = None) -> tuple[Watch, int]:
     """What an iteration with R1 does, after one in which the optimisers make their state; and the
     most bytes of tensors, networks included."""
     world = World(0, 1, DEVICE)
-    trainer = build_trainer(config, world)
+    trainer = build_trainer(config, world, microbatch)
     training = config.training
     batch, size = training.batch_size, config.model.image_size
     reals = torch.zeros(batch, 3, size, size, device=DEVICE)
@@ -78,7 +78,7 @@ def _name(trainer: Trainer, method: str, phase: str, watch: Watch) -> None:
 def measure(config: ExperimentConfig) -> Row:
     watch, memory = count(config)
     training = replace(config.training, checkpoint_activations=True)
-    _, checkpointed = count(replace(config, training=training))
+    checkpointed = replace(config, training=training)
 
     def by(key: Callable[[tuple[str, str]], str], counts: Counter) -> Counter:
         sums: Counter[str] = Counter()
@@ -94,7 +94,9 @@ def measure(config: ExperimentConfig) -> Row:
         "gb_plain": sum(watch.bytes[name] for name in plain) / 1e9,
         "waits": len(watch.events),
         "memory_gb": memory / 1e9,
-        "memory_checkpointed_gb": checkpointed / 1e9,
+        "memory_checkpointed_gb": count(checkpointed)[1] / 1e9,
+        "memory_one_gb": count(config, 1)[1] / 1e9,
+        "memory_checkpointed_one_gb": count(checkpointed, 1)[1] / 1e9,
         "launches": by(lambda name: name[0] or "other", watch.launches),
         "bytes": by(lambda name: name[0] or "other", watch.bytes),
         "operations": by(lambda name: name[1], Counter(plain)),
@@ -111,12 +113,16 @@ def table(rows: list[Row]) -> str:
             f"{row['gb_plain']:.1f}",
             str(row["waits"]),
             f"{row['memory_gb']:.1f}",
-            f"{row['memory_checkpointed_gb']:.1f}",
+            *(
+                f"{row[f'memory_{name}_gb']:.1f}"
+                for name in ("checkpointed", "one", "checkpointed_one")
+            ),
         ]
         for row in rows
     ]
     header = ["a plain iteration", "launches", "GB moved", "waits of the host", "GB of memory"]
-    text = markdown([*header, "with `checkpoint_activations`"], lines) + "\n"
+    header += ["with `checkpoint_activations`", "with `microbatch: 1`", "with both"]
+    text = markdown(header, lines) + "\n"
     for row in rows:
         text += f"## {row['experiment']}, batch {row['batch_size']}\n\n"
         lines = [

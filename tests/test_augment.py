@@ -201,10 +201,10 @@ def test_p_follows_the_sign_of_the_logits_on_reals():
 
 
 @pytest.mark.parametrize("kind", ["ada", "diffaugment"])
-@pytest.mark.parametrize("parts", [1, 2])
-def test_the_discriminator_is_shown_augmented_images_only(kind, parts, monkeypatch):
+@pytest.mark.parametrize(("microbatch", "parts"), [(None, 1), (4, 2), (1, 2)])
+def test_the_discriminator_is_shown_augmented_images_only(kind, microbatch, parts, monkeypatch):
     config = experiment(augment=kind, ada_images=40)
-    trainer = build_trainer(config, ALONE, parts)
+    trainer = build_trainer(config, ALONE, microbatch)
     purposes = []
 
     def augment(images, purpose, part):
@@ -229,8 +229,8 @@ def test_the_discriminator_is_shown_augmented_images_only(kind, parts, monkeypat
 
 def test_with_the_batch_in_parts_ada_trains_the_same():
     results = []
-    for parts in (1, 2):
-        trainer = build_trainer(experiment(augment="ada", ada_images=40), ALONE, parts)
+    for most in (None, 3):
+        trainer = build_trainer(experiment(augment="ada", ada_images=40), ALONE, most)
         trainer.generator.double(), trainer.discriminator.double(), trainer.generator_ema.double()
         advance(trainer, 6, torch.float64)
         assert trainer.ada.p > 0

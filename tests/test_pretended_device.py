@@ -107,6 +107,7 @@ def test_launches_are_counted_by_part(tmp_path):
     assert row["launches_plain"] == plain == sum(row["operations"].values())
     assert row["waits"] == 0
     assert 0 < row["memory_checkpointed_gb"] < row["memory_gb"] < 1
+    assert row["memory_checkpointed_one_gb"] < row["memory_one_gb"] < row["memory_gb"]
 
 
 # ------------------------------------------------------------------------ planted mistakes

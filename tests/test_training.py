@@ -139,16 +139,17 @@ def test_random_streams_differ_by_step_purpose_and_seed():
 # ------------------------------------------------------------------------- continuation
 
 
-def test_any_chain_of_pieces_equals_one_run(tmp_path):
+@pytest.mark.parametrize("microbatch", [None, 3])
+def test_any_chain_of_pieces_equals_one_run(tmp_path, microbatch):
     config = experiment()
-    straight = build_trainer(config, ALONE)
+    straight = build_trainer(config, ALONE, microbatch)
     advance(straight, 9)
     path = tmp_path / "x.state"
-    trainer = build_trainer(config, ALONE)
+    trainer = build_trainer(config, ALONE, microbatch)
     for until in (4, 5, 9):
         advance(trainer, until)
         save_state(path, trainer, config, {"name": "dots"})
-        trainer = build_trainer(experiment(), ALONE)
+        trainer = build_trainer(experiment(), ALONE, microbatch)
         restore(trainer, load_state(path))
     assert trainer.step == 9
     found, expected = everything(trainer), everything(straight)

@@ -30,9 +30,9 @@ from tests.training_run import ALONE, CPU, advance, everything, make_run, wait_f
 BATCH = 16
 
 
-def trained(world: World, passes: int = 1) -> dict[str, torch.Tensor]:
+def trained(world: World, microbatch: int | None = None) -> dict[str, torch.Tensor]:
     """Every tensor after ten iterations in double precision."""
-    trainer: Trainer = build_trainer(experiment(batch_size=BATCH), world, passes)
+    trainer: Trainer = build_trainer(experiment(batch_size=BATCH), world, microbatch)
     for network in (trainer.generator, trainer.discriminator, trainer.generator_ema):
         network.double()
     advance(trainer, 10, torch.float64)
@@ -50,27 +50,28 @@ def assert_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
         torch.testing.assert_close(found[key], value, rtol=0, atol=1e-10, msg=key)
 
 
-def _rank(rank: int, size: int, passes: int, store: str, result: str) -> None:
+def _rank(rank: int, size: int, microbatch: int | None, store: str, result: str) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{store}", rank=rank, world_size=size
     )
-    tensors = trained(World(rank, size, CPU), passes)
+    tensors = trained(World(rank, size, CPU), microbatch)
     if rank == 0:
         torch.save(tensors, result)
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize(("size", "passes"), [(2, 2), (4, 1)])
-def test_several_ranks_equal_one(tmp_path, alone, size, passes):
+@pytest.mark.parametrize(("size", "microbatch"), [(2, 1), (4, None)])
+def test_several_ranks_equal_one(tmp_path, alone, size, microbatch):
     result = tmp_path / "result.pt"
-    mp.spawn(_rank, (size, passes, str(tmp_path / "store"), str(result)), nprocs=size)
+    mp.spawn(_rank, (size, microbatch, str(tmp_path / "store"), str(result)), nprocs=size)
     assert_equal(torch.load(result), alone)
 
 
-@pytest.mark.parametrize("passes", [2, 4])
-def test_several_passes_equal_one(alone, passes):
-    assert_equal(trained(ALONE, passes), alone)
+@pytest.mark.parametrize("microbatch", [8, 4, 3])
+def test_several_passes_equal_one(alone, microbatch):
+    """Also where G's images are fewer than a group of the minibatch standard deviation."""
+    assert_equal(trained(ALONE, microbatch), alone)
 
 
 def test_passes_are_as_few_as_the_limit_allows():
@@ -80,8 +81,9 @@ def test_passes_are_as_few_as_the_limit_allows():
     assert World(0, 2, CPU).accumulation_steps(24, 11) == 3, (
         "six images are not whole groups of four"
     )
-    with pytest.raises(UserError, match="--microbatch 3 is less than 4"):
-        World(0, 2, CPU).accumulation_steps(64, 3)
+    assert World(0, 2, CPU).accumulation_steps(64, 3) == 8, "one group at least"
+    with pytest.raises(UserError, match="--microbatch 0 is not a number of images"):
+        World(0, 2, CPU).accumulation_steps(64, 0)
 
 
 @pytest.mark.parametrize("batch_size", [10, 8])

@@ -88,10 +88,7 @@ def _train(args: argparse.Namespace) -> None:
     trackers = Trackers(args.tracking, args.records.parent, experiment)
     world = distributed.start(args.device)
     try:
-        accumulation_steps = world.accumulation_steps(
-            experiment.training.batch_size, args.microbatch
-        )
-        trainer = build_trainer(experiment, world, accumulation_steps)
+        trainer = build_trainer(experiment, world, args.microbatch)
         loop = TrainingLoop(
             trainer,
             RollingStates(args.resume, args.state, experiment, data),
@@ -137,7 +134,8 @@ def main() -> None:
     options.add_argument(
         "--microbatch",
         type=int,
-        help="most images that a rank computes at once: gradients are accumulated, with the same result",
+        help="most images that a rank computes at once, with the same result; the discriminator "
+        "computes at least a group of its minibatch standard deviation, four",
     )
     options.add_argument(
         "--save-every", type=float, default=10, help="minutes between two saved states"

@@ -9,7 +9,7 @@ from stylenat.training.trainer import Trainer
 
 
 def build_trainer(
-    experiment: ExperimentConfig, world: World, accumulation_steps: int = 1
+    experiment: ExperimentConfig, world: World, microbatch: int | None = None
 ) -> Trainer:
     """Networks initialised on the CPU, so that a seed gives the same weights on every device."""
     torch.manual_seed(experiment.training.seed)
@@ -22,6 +22,6 @@ def build_trainer(
         discriminator,
         experiment.training,
         world,
-        accumulation_steps,
+        microbatch,
         experiment.precision,
     )

@@ -119,18 +119,15 @@ class World:
     def accumulation_steps(self, batch_size: int, most: int | None) -> int:
         """In how many parts our share of the batch is computed, so that none has over ``most`` images.
 
-        Like shares, parts hold whole minibatch-stddev groups. A limit below one is a UserError.
+        Like shares, parts hold whole minibatch-stddev groups, one at least, whatever ``most`` is.
         """
         share, group = self.check_batch(batch_size), stddev_group(batch_size)
         if most is None:
             return 1
-        if most < group:
-            raise UserError(
-                f"--microbatch {most} is less than {group}, the group of the minibatch standard "
-                "deviation, which cannot be split; raise it, or use GPUs with more memory."
-            )
-        sizes = (size for size in range(min(most, share), 0, -1) if share % size == 0)
-        return share // next(size for size in sizes if size % group == 0)
+        if most < 1:
+            raise UserError(f"--microbatch {most} is not a number of images; set 1 or more.")
+        sizes = range(min(max(most, group), share), 0, -1)
+        return share // next(size for size in sizes if share % size == 0 and size % group == 0)
 
     def _reduce(self, tensor: Tensor, operation: dist.ReduceOp.RedOpType) -> Tensor:
         """Combine a tensor over the ranks, on our device; a rank that is gone is a UserError."""

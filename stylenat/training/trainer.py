@@ -30,10 +30,11 @@ class Trainer:
     """Networks, optimisers and running average of one run, advanced an iteration at a time.
 
     ``generator_ema`` is the exponential moving average of the generator, what is sampled and
-    evaluated. ``step`` counts finished iterations; learning rates are a function of it. With
-    ``accumulation_steps`` this rank computes its share of the batch in so many parts, where memory
-    is short. ``precision`` is that of the networks' passes (:mod:`stylenat.precision`; ``auto``: by
-    the device); losses, R1, optimisers and the average are float32.
+    evaluated. ``step`` counts finished iterations; learning rates are a function of it. Where memory
+    is short, this rank computes its share of the batch in parts of at most ``microbatch`` images; the
+    discriminator, whose minibatch-stddev groups cannot be split, in parts of at least one group.
+    ``precision`` is that of the networks' passes (:mod:`stylenat.precision`; ``auto``: by the
+    device); losses, R1, optimisers and the average are float32.
     """
 
     def __init__(
@@ -42,12 +43,13 @@ class Trainer:
         discriminator: Discriminator,
         config: TrainingConfig,
         world: World | None = None,
-        accumulation_steps: int = 1,
+        microbatch: int | None = None,
         precision: str = "auto",
     ):
         self.config = config
         self.world = world or World(0, 1, next(generator.parameters()).device)
-        self.accumulation_steps = accumulation_steps
+        self.accumulation_steps = self.world.accumulation_steps(config.batch_size, microbatch)
+        self.microbatch = microbatch
         self.precision = resolve(precision, self.world.device)
         self.generator = generator.train()
         self.discriminator = discriminator.train()
@@ -120,8 +122,8 @@ class Trainer:
         return record | {"skipped": self.skipped}
 
     def _discriminator_step(self, reals: Tensor, z: Tensor, augment: Augment) -> Record:
-        config, generate, discriminate = self.config, self._generate, self._discriminate
-        fakes = torch.stack([generate(z[part]) for part in self._parts()], 1).flatten(0, 1)
+        config, discriminate = self.config, self._discriminate
+        fakes = self._fakes(z)
         consistent = config.augment == "bcr" and config.bcr_weight > 0
         if consistent:
             # The reals' T is drawn before the fakes', but the fakes' forward comes first.
@@ -166,11 +168,18 @@ class Trainer:
     def _generator_step(self, z: Tensor, augment: Augment) -> Record:
         sums: dict[str, Any] = defaultdict(float)
         for part in self._parts():
-            fakes = self._generate(z[part])
+            pieces = self._pieces(z[part])
+            # Of several, none of G's maps are kept while D runs, whose group they are.
+            split = len(pieces) > 1
+            fakes = self._fakes(z[part]).requires_grad_() if split else self._generate(z[part])
             shown = self._shown(fakes, augment, Purpose.AUGMENT_GENERATED, part)
             loss = generator_loss(self._discriminate(shown))
             (loss / self.accumulation_steps).backward()
             self._sum(sums, {"loss_g": loss})
+            if split:
+                assert fakes.grad is not None
+                for piece, gradient in zip(pieces, self._pieces(fakes.grad), strict=True):
+                    self._generate(piece).backward(gradient)
         return self._update(self.generator, sums, "grad_norm_g")
 
     def _shown(self, images: Tensor, augment: Augment, purpose: Purpose, part: slice) -> Tensor:
@@ -184,6 +193,15 @@ class Trainer:
     def _generate(self, z: Tensor) -> Tensor:
         with layers(self.precision, self.world.device):
             return self.generator(z)
+
+    @torch.no_grad()
+    def _fakes(self, z: Tensor) -> Tensor:
+        """G's images, without what its gradient needs."""
+        return torch.cat([self._generate(piece) for piece in self._pieces(z)])
+
+    def _pieces(self, batch: Tensor) -> tuple[Tensor, ...]:
+        """Of as many images as G computes at once."""
+        return batch.split(self.microbatch or len(batch))
 
     def _discriminate(self, images: Tensor) -> Tensor:
         with layers(self.precision, self.world.device):
