@@ -28,7 +28,7 @@ from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
 from stylenat.experiments import resolve as experiments_of
 from stylenat.precision import resolve
-from stylenat.training.augment import augmentation
+from stylenat.training.augment import Augmentation
 from stylenat.training.build import build_trainer
 from stylenat.training.distributed import World
 
@@ -58,7 +58,7 @@ def iterations(config: ExperimentConfig, device: torch.device) -> dict[str, Prog
         def run() -> None:
             trainer.step = step
             z_d, z_g = torch.randn(2, batch, config.model.style_dim, device=device)
-            trainer.iteration(reals, z_d, z_g, augmentation("bcr", 0, step, batch, world))
+            trainer.iteration(reals, z_d, z_g, Augmentation("bcr", 0, step, batch, world))
 
         return run
 

@@ -25,7 +25,7 @@ from benchmarks.pretended import DEVICE, Watch, pretended
 from stylenat import command, runtime
 from stylenat.config import ExperimentConfig
 from stylenat.io import atomic, write_json
-from stylenat.training.augment import augmentation
+from stylenat.training.augment import Augmentation
 from stylenat.training.build import build_trainer
 from stylenat.training.distributed import World
 from stylenat.training.trainer import Trainer
@@ -57,7 +57,7 @@ def count(config: ExperimentConfig, microbatch: int | None = None) -> tuple[Watc
             watch.launches.clear()
             watch.bytes.clear()
             trainer.step = training.r1_interval
-            augment = augmentation(training.augment, training.seed, trainer.step, batch, world)
+            augment = Augmentation(training.augment, training.seed, trainer.step, batch, world)
             trainer.iteration(reals, z, z, augment)
     networks = (trainer.generator, trainer.generator_ema, trainer.discriminator)
     states = [x for network in networks for x in (*network.parameters(), *network.buffers())]

@@ -82,7 +82,9 @@ class Watch(TorchDispatchMode):
         if there and any(x.device != DEVICE and x.dim() for x in tensors):
             self._note("mixed devices", name)
             args, kwargs = tree_map(_there, (args, kwargs))  # to see what else there is
-        result = function(*args, **kwargs)
+        # Adam with its rate on the device, in place; PyTorch has no shapes for it.
+        known = function is not torch.ops.aten._fused_adam_.tensor_lr
+        result = function(*args, **kwargs) if known else None
         outputs = [x for x in tree_leaves(result) if isinstance(x, Tensor)]
         self._allocated(there, outputs)
         self._launched(name, function, there, outputs)

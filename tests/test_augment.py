@@ -8,7 +8,7 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 from stylenat.images import from_signed, to_signed
-from stylenat.training.augment import ada, augmentation, bcr, diffaugment
+from stylenat.training.augment import Augmentation, ada, bcr, diffaugment
 from stylenat.training.build import build_trainer
 from stylenat.training.noise import Purpose
 from tests.tiny import experiment
@@ -121,7 +121,7 @@ def test_hue_turns_about_the_axis_of_grey():
 
 def test_nothing_is_changed_at_p_0_bit_for_bit():
     x = images(64).float()
-    augment = augmentation("ada", 0, 0, 64, ALONE, p=0.0)
+    augment = Augmentation("ada", 0, 0, 64, ALONE, p=0.0)
     assert torch.equal(augment(x, Purpose.AUGMENT_REAL), x)
 
 
@@ -174,7 +174,7 @@ def test_diffaugment_against_a_formula_of_its_own():
 
 @pytest.mark.parametrize("kind", ["ada", "diffaugment"])
 def test_gradients_once_and_twice(kind):
-    augment = augmentation(kind, 1, 2, 2, ALONE, p=0.9)
+    augment = Augmentation(kind, 1, 2, 2, ALONE, p=0.9)
     x = images(2, 8).requires_grad_(True)
 
     def loss(x):

@@ -89,7 +89,7 @@ def test_parts_have_modules_and_fit_into_the_time():
     [
         ("preflight", "kernels", "images", "profile", "sampling"),
         pytest.param(
-            ("golden", "resume", "ranks", "iterations", "attention", "faces"),
+            ("golden", "resume", "ranks", "iterations", "graphs", "attention", "faces"),
             marks=pytest.mark.slow,
         ),
     ],

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stylenat.errors import UserError
-from stylenat.training.augment import augmentation
+from stylenat.training.augment import Augmentation
 from stylenat.training.augment.ada import AdaptiveProbability
 from stylenat.training.build import build_trainer
 from stylenat.training.distributed import World
@@ -135,7 +135,7 @@ def test_arrays_move_in_one_copy():
 def test_parameters_of_an_augmentation_move_in_one_copy(kind):
     world = Counting(0, 1, CPU)
     world.moved.clear()
-    augment = augmentation(kind, 0, 3, 8, world)
+    augment = Augmentation(kind, 0, 3, 8, world)
     augment(torch.zeros(8, 3, 16, 16), Purpose.AUGMENT_REAL)
     assert len(world.moved) == 1
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stylenat.training import noise, schedule
-from stylenat.training.augment import augmentation
+from stylenat.training.augment import Augmentation
 from stylenat.training.augment.bcr import Draws, apply, draw
 from stylenat.training.build import build_trainer
 from stylenat.training.checkpoint import load_state, restore, save_state
@@ -109,7 +109,7 @@ def test_augmentation_draws_have_the_stated_ranges():
 
 
 def test_reals_and_fakes_are_augmented_independently():
-    augment = augmentation("bcr", 0, 5, 4, ALONE)
+    augment = Augmentation("bcr", 0, 5, 4, ALONE)
     x = reals(0, 4)
     assert not torch.equal(augment(x, Purpose.AUGMENT_REAL), augment(x, Purpose.AUGMENT_FAKE))
 
@@ -117,12 +117,12 @@ def test_reals_and_fakes_are_augmented_independently():
 def test_ranks_share_out_the_same_random_numbers():
     whole = noise.draw_z(1, 7, Purpose.GENERATOR_Z, (8, 4), ALONE)
     x = reals(1, 8)
-    augmented = augmentation("bcr", 1, 7, 8, ALONE)(x, Purpose.AUGMENT_REAL)
+    augmented = Augmentation("bcr", 1, 7, 8, ALONE)(x, Purpose.AUGMENT_REAL)
     for rank in range(4):
         world = World(rank, 4, CPU)
         part = noise.draw_z(1, 7, Purpose.GENERATOR_Z, (8, 4), world)
         assert torch.equal(part, whole[rank::4])
-        share = augmentation("bcr", 1, 7, 8, world)(x[rank::4], Purpose.AUGMENT_REAL)
+        share = Augmentation("bcr", 1, 7, 8, world)(x[rank::4], Purpose.AUGMENT_REAL)
         torch.testing.assert_close(share, augmented[rank::4])
 
 

@@ -257,9 +257,10 @@ def test_one_process_for_each_gpu(clone):
     assert re.search(r"srun --ntasks=2 .*--nproc-per-node=8 --nnodes=2 --node-rank=\$SLURM", out)
     assert "SLURM_JOB_ID % 10000" in out, "a port of its own on nodes that jobs share"
 
-    assert "--microbatch" not in out
-    out = commands("--set-resources", "train:microbatch=4", "--", target, cwd=clone)
-    assert "stylenat.steps.train" in out and " --microbatch 4 " in out
+    assert "--microbatch" not in out and "--execution" not in out
+    settings = ("train:microbatch=4", "train:execution=graph")
+    out = commands("--set-resources", *settings, "--", target, cwd=clone)
+    assert "stylenat.steps.train" in out and " --microbatch 4 --execution graph " in out
 
 
 def test_kubernetes_is_asked_for_the_resources_of_slurm(clone):

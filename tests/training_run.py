@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +15,11 @@ import torch
 from stylenat.data.writer import write_store
 from stylenat.io import write_json
 from stylenat.training import noise
-from stylenat.training.augment import augmentation
+from stylenat.training.augment import Augmentation
 from stylenat.training.build import build_trainer
 from stylenat.training.checkpoint import _tensors, save_state
 from stylenat.training.distributed import World
+from stylenat.training.graphs import Graphs, Step
 from stylenat.training.noise import Purpose
 from stylenat.training.trainer import Trainer
 from tests.tiny import SIZE, experiment
@@ -41,11 +43,24 @@ def advance(trainer: Trainer, until: int, dtype: torch.dtype = torch.float32) ->
             reals(step, config.batch_size)[world.share].to(dtype),
             noise.draw_z(config.seed, step, Purpose.DISCRIMINATOR_Z, shape, world).to(dtype),
             noise.draw_z(config.seed, step, Purpose.GENERATOR_Z, shape, world).to(dtype),
-            augmentation(
+            Augmentation(
                 *(config.augment, config.seed, step, config.batch_size, world),
                 trainer.ada.p if trainer.ada else 0.0,
             ),
         )
+
+
+class Repeated(Graphs):
+    """Without a GPU: what it would play back runs again."""
+
+    def __init__(self, names: tuple[str, ...], device: torch.device) -> None:
+        self._begin(names)
+
+    def _aside(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def _record(self, step: Step) -> Step:
+        return step
 
 
 def everything(trainer: Trainer) -> dict[str, torch.Tensor]:

@@ -88,7 +88,7 @@ def _train(args: argparse.Namespace) -> None:
     trackers = Trackers(args.tracking, args.records.parent, experiment)
     world = distributed.start(args.device)
     try:
-        trainer = build_trainer(experiment, world, args.microbatch)
+        trainer = build_trainer(experiment, world, args.microbatch, args.execution)
         loop = TrainingLoop(
             trainer,
             RollingStates(args.resume, args.state, experiment, data),
@@ -136,6 +136,12 @@ def main() -> None:
         type=int,
         help="most images that a rank computes at once, with the same result; the discriminator "
         "computes at least a group of its minibatch standard deviation, four",
+    )
+    options.add_argument(
+        "--execution",
+        choices=("eager", "graph"),
+        default="eager",
+        help="graph: what an iteration launches on the GPU is recorded and played back (one process)",
     )
     options.add_argument(
         "--save-every", type=float, default=10, help="minutes between two saved states"

@@ -9,7 +9,10 @@ from stylenat.training.trainer import Trainer
 
 
 def build_trainer(
-    experiment: ExperimentConfig, world: World, microbatch: int | None = None
+    experiment: ExperimentConfig,
+    world: World,
+    microbatch: int | None = None,
+    execution: str = "eager",
 ) -> Trainer:
     """Networks initialised on the CPU, so that a seed gives the same weights on every device."""
     torch.manual_seed(experiment.training.seed)
@@ -24,4 +27,5 @@ def build_trainer(
         world,
         microbatch,
         experiment.precision,
+        execution,
     )

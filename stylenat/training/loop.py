@@ -13,7 +13,7 @@ from tqdm import tqdm
 from stylenat.errors import UserError
 from stylenat.images import from_uint8
 from stylenat.training import noise
-from stylenat.training.augment import augmentation
+from stylenat.training.augment import Augmentation
 from stylenat.training.checkpoint import restore
 from stylenat.training.distributed import FIRST_TIMEOUT, TIMEOUT
 from stylenat.training.interruption import Interruption
@@ -126,7 +126,7 @@ class TrainingLoop:
             from_uint8(pixels),
             noise.draw_z(training.seed, step, Purpose.DISCRIMINATOR_Z, shape, world),
             noise.draw_z(training.seed, step, Purpose.GENERATOR_Z, shape, world),
-            augmentation(
+            Augmentation(
                 *(training.augment, training.seed, step, training.batch_size, world),
                 self.trainer.ada.p if self.trainer.ada else 0.0,
             ),

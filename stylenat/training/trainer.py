@@ -6,7 +6,8 @@ discriminator's forwards, because each one advances its spectral norms by a powe
 
 import copy
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,12 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stylenat.config import TrainingConfig
+from stylenat.errors import UserError
 from stylenat.models import Discriminator, Generator
 from stylenat.precision import layers, products, resolve
 from stylenat.training import schedule
-from stylenat.training.augment import SHOWN, WHOLE, Augment
+from stylenat.training.augment import SHOWN, WHOLE, Augment, Augmentation
 from stylenat.training.augment.ada import AdaptiveProbability
 from stylenat.training.distributed import World
+from stylenat.training.graphs import Graphs
 from stylenat.training.losses import discriminator_loss, generator_loss, r1_penalty
 from stylenat.training.noise import Purpose
 
@@ -34,7 +37,8 @@ class Trainer:
     is short, this rank computes its share of the batch in parts of at most ``microbatch`` images; the
     discriminator, whose minibatch-stddev groups cannot be split, in parts of at least one group.
     ``precision`` is that of the networks' passes (:mod:`stylenat.precision`; ``auto``: by the
-    device); losses, R1, optimisers and the average are float32.
+    device); losses, R1, optimisers and the average are float32. ``execution`` may be ``graph``: what
+    an iteration launches on a GPU is recorded and played back (:mod:`stylenat.training.graphs`).
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class Trainer:
         world: World | None = None,
         microbatch: int | None = None,
         precision: str = "auto",
+        execution: str = "eager",
     ):
         self.config = config
         self.world = world or World(0, 1, next(generator.parameters()).device)
@@ -62,17 +67,16 @@ class Trainer:
             self.discriminator: discriminator.trainable(config.freeze_discriminator),
         }
         self.step = 0
-        # Optimiser steps dropped in the iteration under way. A GPU decides by itself whether to drop
-        # one, so that the host, which would have to wait for it, goes on launching; then it is a
-        # tensor there.
-        self.skipped: int | Tensor = 0
+        # A GPU decides by itself whether to drop an optimiser step, so that the host, which would have to
+        # wait for it, goes on launching.
         self.device_decides = self.world.device.type != "cpu"
+        self.graphs = self._graphs() if execution == "graph" else None
         correction = schedule.lazy_correction(config)
         self.generator_lr = config.generator_lr
         self.discriminator_lr = config.discriminator_lr * correction
-        self.generator_optimizer = _adam(self.trained[generator], config.beta1, config.beta2)
-        self.discriminator_optimizer = _adam(
-            self.trained[discriminator], config.beta1**correction, config.beta2**correction
+        self.generator_optimizer = self._adam(generator, config.beta1, config.beta2)
+        self.discriminator_optimizer = self._adam(
+            discriminator, config.beta1**correction, config.beta2**correction
         )
         self.optimizers = {
             self.generator: self.generator_optimizer,
@@ -101,17 +105,22 @@ class Trainer:
         record: Record = {
             "lr_d": self.discriminator_lr * factor,
             "lr_g": self.generator_lr * factor,
+            "skipped": 0,
         }
-        self.skipped = 0
+        if self.graphs:
+            keep = self.graphs.keep
+            reals, z_d, z_g = keep("reals", reals), keep("z_d", z_d), keep("z_g", z_g)
+            assert isinstance(augment, Augmentation)
+            augment = augment.kept(keep, reals.shape[-1])
         # Gradients of the other network would not be used.
         self._require_grad(self.generator, False)
         self._require_grad(self.discriminator, True)
-        record |= self._discriminator_step(reals, z_d, augment)
+        self._run(record, self._discriminator_step, reals, z_d, augment)
         if self.step % self.config.r1_interval == 0:
-            record |= self._r1_step(reals, augment)
+            self._run(record, self._r1_step, reals, augment)
         self._require_grad(self.discriminator, False)
         self._require_grad(self.generator, True)
-        record |= self._generator_step(z_g, augment)
+        self._run(record, self._generator_step, z_g, augment)
         self._update_ema()
         if self.ada:
             record["augment_p"] = self.ada.state[0].clone()
@@ -119,7 +128,13 @@ class Trainer:
             assert isinstance(sign, Tensor)
             self.ada.update(sign, self.step)
         self.step += 1
-        return record | {"skipped": self.skipped}
+        return record
+
+    def _run(self, record: Record, step: Callable[..., Record], *inputs: Tensor | Augment) -> None:
+        """Take one step of the iteration, and its scalars into the record."""
+        work = partial(step, *inputs)
+        done = self.graphs(step.__name__, work) if self.graphs else work()
+        record |= done | {"skipped": record["skipped"] + done["skipped"]}
 
     def _discriminator_step(self, reals: Tensor, z: Tensor, augment: Augment) -> Record:
         config, discriminate = self.config, self._discriminate
@@ -241,9 +256,9 @@ class Trainer:
     ) -> Record:
         """One Adam step on the gradients averaged over the ranks, and ``record`` likewise.
 
-        Returns the record with the gradients' norm. If it or a scalar of the record is not
-        finite, the gradients are dropped and the step is counted in ``self.skipped``: the ranks
-        reach the same decision, because they have the same averages.
+        Returns the record with the gradients' norm and ``skipped``. If the norm or a scalar of the
+        record is not finite, the gradients are dropped and that is 1: the ranks reach the same
+        decision, because they have the same averages.
         """
         parameters = self.trained[network]
         gradients = [it.grad for it in parameters if it.grad is not None]
@@ -251,19 +266,19 @@ class Trainer:
         norm = nn.utils.get_total_norm(gradients)
         optimizer = self.optimizers[network]
         finite = torch.isfinite(torch.stack([norm, *record.values()])).all()
+        skipped: float | Tensor = 0.0
         if self.device_decides or finite:
             if clip is not None:
                 nn.utils.clip_grads_with_norm_(parameters, clip, norm)
             if self.device_decides:
                 # What a gradient scaler would set: where it is 1, the fused step changes nothing.
-                found_inf = finite.logical_not().float()
-                optimizer.found_inf = found_inf  # type: ignore[attr-defined]  # PyTorch's own way
-                self.skipped = self.skipped + found_inf
+                skipped = finite.logical_not().float()
+                optimizer.found_inf = skipped  # type: ignore[attr-defined]  # PyTorch's own way
             optimizer.step()
         else:
-            self.skipped += 1
+            skipped = 1.0
         optimizer.zero_grad()
-        return {**record, norm_name: norm}
+        return {**record, norm_name: norm, "skipped": skipped}
 
     @torch.no_grad()
     def _update_ema(self) -> None:
@@ -273,12 +288,33 @@ class Trainer:
             1 - schedule.ema_decay(self.config, self.step),
         )
 
+    def _graphs(self) -> Graphs:
+        """Refuses what cannot be recorded."""
+        if self.world.size > 1:
+            raise UserError(
+                "--execution graph records what one process launches, and here are "
+                f"{self.world.size}; use eager."
+            )
+        if self.config.augment == "ada":
+            raise UserError(
+                "--execution graph needs the same operations in every iteration, and ADA augments "
+                "another number of images in each; use eager."
+            )
+        names = ("_discriminator_step", "_r1_step", "_generator_step")
+        return Graphs(names, self.world.device)
 
-def _adam(parameters: list[nn.Parameter], beta1: float, beta2: float) -> torch.optim.Adam:
-    # The rate is set before every step; fused is the fastest form on CPUs and GPUs alike.
-    return torch.optim.Adam(parameters, lr=0.0, betas=(beta1, beta2), fused=True)
+    def _adam(self, network: nn.Module, beta1: float, beta2: float) -> torch.optim.Adam:
+        # The rate is set before every step; fused is the fastest form on CPUs and GPUs alike.
+        betas, recorded = (beta1, beta2), self.graphs is not None
+        adam = torch.optim.Adam(self.trained[network], 0.0, betas, fused=True, capturable=recorded)
+        if recorded:
+            adam.param_groups[0]["lr"] = torch.zeros((), device=self.world.device)
+        return adam
 
 
 def _set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr

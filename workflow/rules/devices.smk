@@ -36,6 +36,11 @@ def microbatch(wildcards, resources):
     return f"--microbatch {resources.microbatch}" if "microbatch" in resources.keys() else ""
 
 
+def execution(wildcards, resources):
+    """How the profile has training launch what a GPU does."""
+    return f"--execution {resources.execution}" if "execution" in resources.keys() else ""
+
+
 def tracking(wildcards, resources):
     return json.dumps(EXPERIMENTS[wildcards.experiment].tracking)
 

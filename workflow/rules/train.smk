@@ -61,13 +61,14 @@ rule train:
         device=device,
         time_limit=time_limit,
         microbatch=microbatch,
+        execution=execution,
         tracking=tracking,
         run_iterations=run_iterations,
     shell:
         "{params.launcher} stylenat.steps.train --experiment {input.experiment} --data {input.data}"
         " --resume {input.resume} --until {wildcards.step} --state {output.state}"
         " --weights {output.weights} --records {output.records} --device {params.device}"
-        " {params.time_limit} {params.microbatch} {params.run_iterations}"
+        " {params.time_limit} {params.microbatch} {params.execution} {params.run_iterations}"
         " --tracking {params.tracking:q} --log {log}"
 
 

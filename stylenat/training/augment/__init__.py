@@ -5,6 +5,7 @@ ADA are applied to everything that the discriminator is shown, so G's gradient g
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -17,23 +18,50 @@ Augment = Callable[[Tensor, Purpose, slice], Tensor]
 
 WHOLE = slice(None)
 SHOWN = ("ada", "diffaugment")  # whose result is what the discriminator is shown
+BCR_PURPOSES = (Purpose.AUGMENT_REAL, Purpose.AUGMENT_FAKE)
+# Of those whose draws do not depend on what was computed before.
+PURPOSES = {"bcr": BCR_PURPOSES, "diffaugment": (*BCR_PURPOSES, Purpose.AUGMENT_GENERATED)}
 
 
-def augmentation(
-    kind: str, seed: int, step: int, batch: int, world: World, p: float = 0.0
-) -> Augment:
+@dataclass(frozen=True)
+class Augmentation:
     """The augmentation of one iteration; independent for every purpose.
 
     ``batch`` is the total over all ranks; ``p`` is ADA's probability.
     """
 
-    def augment(images: Tensor, purpose: Purpose, part: slice = WHOLE) -> Tensor:
-        rng, side = stream(seed, step, purpose), images.shape[-1]
-        if kind == "ada":
-            return ada.apply(images, ada.draw(rng, batch, side, p)[world.share][part])
-        draws = bcr.draw(rng, batch, side)
-        share = {key: value[world.share][part] for key, value in draws.items()}
-        apply = diffaugment.apply if kind == "diffaugment" else bcr.apply
-        return apply(images, bcr.Draws(**world.all_to_device(share)))
+    kind: str
+    seed: int
+    step: int
+    batch: int
+    world: World
+    p: float = 0.0
 
-    return augment
+    def __call__(self, images: Tensor, purpose: Purpose, part: slice = WHOLE) -> Tensor:
+        side = images.shape[-1]
+        if self.kind == "ada":
+            draws = ada.draw(stream(self.seed, self.step, purpose), self.batch, side, self.p)
+            return ada.apply(images, draws[self.world.share][part])
+        return self._apply(images, self._draws(purpose, side), part)
+
+    def kept(self, keep: Callable[[str, Tensor], Tensor], side: int) -> Augment:
+        """The same for images of one side, drawn now, all draws being in the places that ``keep`` puts
+        them; not for ADA."""
+        draws = {
+            purpose: {
+                key: keep(f"{purpose.name} {key}", value)
+                for key, value in self._draws(purpose, side).items()
+            }
+            for purpose in PURPOSES.get(self.kind, ())
+        }
+        return lambda images, purpose, part: self._apply(images, draws[purpose], part)
+
+    def _draws(self, purpose: Purpose, side: int) -> dict[str, Tensor]:
+        """Of bCR's T, for this rank's share, on its device."""
+        draws = bcr.draw(stream(self.seed, self.step, purpose), self.batch, side)
+        share = {key: value[self.world.share] for key, value in draws.items()}
+        return self.world.all_to_device(share)
+
+    def _apply(self, images: Tensor, draws: dict[str, Tensor], part: slice) -> Tensor:
+        apply = diffaugment.apply if self.kind == "diffaugment" else bcr.apply
+        return apply(images, bcr.Draws(**{key: value[part] for key, value in draws.items()}))
