@@ -29,9 +29,9 @@ rule pack:
         "../../envs/data.yaml"
     threads: 8
     params:
-        resolution=dataset_value("resolution"),
-        filter=dataset_value("filter"),
-        max_corrupt=dataset_value("max_corrupt", 0),
+        resolution=lookup("{dataset}/resolution", within=DATASETS),
+        filter=lookup("{dataset}/filter", within=DATASETS),
+        max_corrupt=lookup("{dataset}/max_corrupt", within=DATASETS, default=0),
         split=split_of,
     shell:
         "python -m stylenat.steps.pack --name {wildcards.dataset} --manifest {input}"

@@ -1,3 +1,6 @@
+# A snapshot's weights → sample → statistics → metrics, against statistics_of_reals; floor: what metrics are
+# of real images. Which statistics a protocol needs is in inputs.smk.
+#
 # Jobs here take one thread each: on a small machine several side by side are faster than one with
 # several threads, and on a GPU it does not matter.
 
@@ -44,7 +47,7 @@ rule statistics:
         gpu=gpus,
     params:
         subset="all",
-        features=features_option,
+        features=lambda wildcards: "--features" if wildcards.kind == "features" else "",
         device=device,
     shell:
         "python -m stylenat.steps.statistics --images {input.images} --subset {params.subset}"
@@ -83,7 +86,7 @@ rule metrics:
     conda:
         "../../envs/networks.yaml"
     params:
-        metric=protocol_metric,
+        metric=lookup("{protocol}/metric", within=config["protocols"]),
         held_out=held_out_option,
     shell:
         "python -m stylenat.steps.metrics --statistics {input.statistics} --reference {input.reference}"
@@ -104,8 +107,8 @@ rule floor:
     conda:
         "../../envs/networks.yaml"
     params:
-        metric=protocol_metric,
-        samples=protocol_samples,
+        metric=lookup("{protocol}/metric", within=config["protocols"]),
+        samples=lookup("{protocol}/samples", within=config["protocols"]),
         held_out=held_out_option,
     shell:
         "python -m stylenat.steps.floor --reference {input.reference} {params.held_out}"
@@ -129,63 +132,3 @@ rule neighbours:
         "python -m stylenat.steps.neighbours --statistics {input.statistics}"
         " --reference {input.reference} --protocol {wildcards.protocol} --step {wildcards.step}"
         " --experiment {input.experiment} --output {output} --log {log}"
-
-
-# As many threads as there are, so that nothing else runs beside the measurement.
-rule throughput:
-    input:
-        first_weights,
-    output:
-        "results/{experiment}/throughput.json",
-    log:
-        "results/logs/throughput/{experiment}.log",
-    conda:
-        "../../envs/networks.yaml"
-    threads: 64
-    resources:
-        gpu=gpus,
-    params:
-        source="--weights",
-        batch_sizes=throughput_batch_sizes,
-        device=device,
-        seconds="",
-    shell:
-        "python -m stylenat.steps.throughput {params.source} {input}"
-        " --batch-sizes {params.batch_sizes} {params.seconds}"
-        " --output {output} --device {params.device} --log {log}"
-
-
-# The variants of an ablation, side by side.
-use rule throughput as throughput_of_family with:
-    input:
-        family_generators,
-    output:
-        "results/ablations/{family}.throughput.json",
-    log:
-        "results/logs/throughput/ablation.{family}.log",
-    wildcard_constraints:
-        family=any_of(FAMILIES),
-    resources:
-        gpu=0,
-    params:
-        source="--experiments",
-        batch_sizes=16,
-        device="auto",
-        seconds="",
-
-
-# Untrained, on a GPU if there is one.
-use rule throughput as throughput_side_by_side with:
-    input:
-        compared_experiments(),
-    output:
-        "results/comparison/throughput.json",
-    log:
-        "results/logs/throughput/comparison.log",
-    resources:
-        gpu=0,
-    params:
-        source="--experiments",
-        batch_sizes=config["comparison"]["batch_sizes"],
-        device="auto",
-        seconds=f"--seconds {config['comparison']['seconds']}",

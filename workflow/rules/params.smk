@@ -19,10 +19,6 @@ def split_of(wildcards):
     return f"--test-share {share}{' --held-out' if name.endswith('.test') else ''}"
 
 
-def dataset_value(key, default=None):
-    return lambda wildcards: DATASETS[wildcards.dataset].get(key, default)
-
-
 def weights_source(wildcards):
     """Where a weights file comes from: of a feature network, or of an experiment's checkpoint."""
     name = wildcards.weights
@@ -31,22 +27,6 @@ def weights_source(wildcards):
 
 def runtime_source(wildcards):
     return json.dumps({"url": RUNTIME_URL, "sha256": RUNTIME_SHA256})
-
-
-def checkpoint_step(wildcards):
-    return EXPERIMENTS[wildcards.experiment].checkpoint["step"]
-
-
-def protocol_metric(wildcards):
-    return config["protocols"][wildcards.protocol]["metric"]
-
-
-def features_option(wildcards):
-    return "--features" if wildcards.kind == "features" else ""
-
-
-def protocol_samples(wildcards):
-    return config["protocols"][wildcards.protocol]["samples"]
 
 
 def held_out_option(wildcards, input):
