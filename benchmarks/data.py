@@ -4,10 +4,11 @@
 
 Packing is compared with a straightforward program (a process pool around Pillow, PNG into LMDB)
 and with its own parts (decode, resize, encode) in as many processes that exchange nothing; loading
-with bare decoding. Variants run in turn and the best round of each counts. Two figures each:
-images per second once all workers are busy, and processor time per image of all processes
-together (the difference between a long and a short run, so that starting up does not count). The
-first is what a quiet machine shows; the second also holds where other programs share the cores.
+with bare decoding and with PyTorch's DataLoader. Variants run in turn and the best round of each
+counts. Two figures each: images per second once all workers are busy, and processor time per image
+of all processes together (the difference between a long and a short run, so that starting up does
+not count). The first is what a quiet machine shows; the second also holds where other programs
+share the cores.
 """
 
 import argparse
@@ -141,6 +142,25 @@ def our_loading(path: Path, workers: int, count: int, advance: Advance) -> None:
     batches.close()
 
 
+def torch_loading(path: Path, workers: int, count: int, advance: Advance) -> None:
+    """The same by PyTorch's DataLoader: forked workers, their batches in shared memory."""
+    import torch
+    from torch.utils.data import DataLoader
+
+    store = ImageStore(path)
+    steps = [batch_indices(len(store), BATCH, step, seed=0) for step in range(count // BATCH)]
+
+    class Images:
+        def __getitems__(self, indices: np.ndarray) -> list[np.ndarray]:
+            return [store.read(int(index)) for index in indices]
+
+    def stack(images: list[np.ndarray]) -> torch.Tensor:
+        return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+
+    for batch in DataLoader(Images(), batch_sampler=steps, collate_fn=stack, num_workers=workers):
+        advance(len(batch))
+
+
 # --------------------------------------------------------------------------------- measuring
 
 
@@ -213,7 +233,11 @@ def main() -> None:
         print(f"loading {SIDE}², batches of {BATCH}, {args.workers} processes", flush=True)
         programs = {
             name: partial(program, folder / "ours.lmdb", args.workers)
-            for name, program in (("decoding", bare_loading), ("ours", our_loading))
+            for name, program in (
+                ("decoding", bare_loading),
+                ("torch", torch_loading),
+                ("ours", our_loading),
+            )
         }
         print(compare(programs, 32 * args.images // BATCH * BATCH, args.rounds))
 

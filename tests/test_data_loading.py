@@ -89,9 +89,3 @@ def test_a_damaged_image_reaches_the_trainer_as_one_sentence(path, workers, monk
     with pytest.raises(UserError, match="image 3 cannot be read") as caught:
         next(batches)
     assert "\n" not in str(caught.value)
-
-
-def test_too_little_shared_memory_is_noticed_beforehand(path, monkeypatch):
-    monkeypatch.setattr(loader, "_CACHE_BYTES", 0)
-    with pytest.raises(UserError, match="MB of shared memory"):
-        next(iter(Loader(path, lambda step: np.zeros(10**9, np.int64), workers=1)))

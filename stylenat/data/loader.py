@@ -1,7 +1,6 @@
 """Batches of pixels for training, decoded before they are asked for."""
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import numpy as np
 import torch
 
 from stylenat.data.ordered import ordered_map
-from stylenat.data.slots import Slots, fill
 from stylenat.data.store import ImageStore
 
 _CACHE_BYTES = 256 << 20  # decoded sets up to this size are kept in memory
@@ -22,6 +20,10 @@ class Loader:
     (with several ranks, those at ``[rank::world]`` of the total batch). ``workers`` processes
     decode up to ``prefetch`` batches ahead each; 0 decodes in this process. A small set is decoded
     once and needs neither. With ``pin_memory``, batches can be copied to a GPU asynchronously.
+
+    Batches reach this process through the workers' pipes. At 256² that takes 1.66 ms of processor
+    time per image, and PyTorch's DataLoader 1.65 (benchmarks/NOTES.md), which would need shared
+    memory, a fork beside running threads, and more code for errors, signals and lost workers.
     """
 
     def __init__(
@@ -42,55 +44,27 @@ class Loader:
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         side = self.store.metadata["resolution"]
-        if len(self.store) * side * side * 3 <= _CACHE_BYTES:
-            return self._from_memory()
-        return self._from_workers() if self.workers else self._from_file()
+        small = len(self.store) * side * side * 3 <= _CACHE_BYTES
+        for batch in self._from_memory() if small else self._from_file():
+            yield batch.pin_memory() if self.pin_memory else batch
 
     def _steps(self) -> Iterator[np.ndarray]:
         return map(self.indices_for_step, count(self.start_step))
 
     def _from_memory(self) -> Iterator[torch.Tensor]:
-        images = decode(self.store, range(len(self.store))).contiguous()
-        for indices in self._steps():
-            yield self._pinned(images[torch.from_numpy(indices)])
+        images = _tensor(self.store.read_all(range(len(self.store)))).contiguous()
+        return (images[torch.from_numpy(indices)] for indices in self._steps())
 
     def _from_file(self) -> Iterator[torch.Tensor]:
-        for indices in self._steps():
-            yield self._pinned(decode(self.store, indices))
-
-    def _from_workers(self) -> Iterator[torch.Tensor]:
-        side = self.store.metadata["resolution"]
-        batch_size = len(self.indices_for_step(self.start_step))
-        # One more than can be in flight: that of the batch which is being copied out.
-        slots = Slots(self.workers * self.prefetch + 1, (batch_size, side, side, 3))
-        tasks = ((turn % len(slots), indices) for turn, indices in enumerate(self._steps()))
-        work = partial(fill, self.store, slots)
-        try:
-            for slot in ordered_map(work, tasks, self.workers, chunk=1, ahead=self.prefetch):
-                yield _channels_first(self._copied(slots[slot]))
-        finally:
-            slots.close()
-
-    def _copied(self, pixels: np.ndarray) -> torch.Tensor:
-        """A batch of its own, since a slot is filled anew when its turn comes again."""
-        # Pinning copies. Else not by torch, whose threads would take the cores from the workers.
-        return self._pinned(torch.from_numpy(pixels if self.pin_memory else pixels.copy()))
-
-    def _pinned(self, batch: torch.Tensor) -> torch.Tensor:
-        return batch.pin_memory() if self.pin_memory else batch
+        batches = ordered_map(
+            self.store.read_all, self._steps(), self.workers, chunk=1, ahead=self.prefetch
+        )
+        return map(_tensor, batches)
 
 
-def decode(store: ImageStore, indices: Sequence[int] | np.ndarray) -> torch.Tensor:
-    """Images ``indices`` as uint8 (B, 3, H, W), a view of (B, H, W, 3) memory."""
-    side = store.metadata["resolution"]
-    pixels = np.empty((len(indices), side, side, 3), np.uint8)
-    for row, index in zip(pixels, indices, strict=True):
-        row[:] = store.read(int(index))
-    return _channels_first(torch.from_numpy(pixels))
-
-
-def _channels_first(pixels: torch.Tensor) -> torch.Tensor:
-    return pixels.permute(0, 3, 1, 2)
+def _tensor(pixels: np.ndarray) -> torch.Tensor:
+    """uint8 (B, 3, H, W), a view of (B, H, W, 3) memory."""
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
 
 def mirror(images: torch.Tensor, which: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,7 @@
 are any, under ``00000012.json``, and a JSON record of the whole under ``__meta__``."""
 
 import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -84,6 +85,14 @@ class ImageStore:
             return codec.decode(value, self.metadata["codec"], self.metadata["resolution"])
         except (ValueError, OSError) as error:
             raise self._damaged(index, str(error)) from error
+
+    def read_all(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Images ``indices`` as uint8 (count, resolution, resolution, 3), RGB."""
+        side = self.metadata["resolution"]
+        pixels = np.empty((len(indices), side, side, 3), np.uint8)
+        for row, index in zip(pixels, indices, strict=True):
+            row[:] = self.read(int(index))
+        return pixels
 
     def attributes(self, index: int) -> dict[str, str] | None:
         """What is known of image ``index`` beside its pixels; None where the source knows nothing."""

@@ -107,5 +107,4 @@ def thumbnails(images: Tensor) -> np.ndarray:
 
 def _read(store: ImageStore, indices: Sequence[int]) -> Tensor:
     """uint8 (B, 3, H, W)."""
-    pixels = np.stack([store.read(int(index)) for index in indices])
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    return torch.from_numpy(store.read_all(indices)).permute(0, 3, 1, 2)
