@@ -27,6 +27,7 @@ from benchmarks.harness import Row, markdown, parser, record, resident_peak, wri
 from stylenat import command
 from stylenat.metrics import METRICS
 from stylenat.metrics.moments import Moments, Statistics
+from stylenat.records import StatisticsRecord
 
 CLASSES = 1008  # of Inception's head
 OURS = ("stylenat", "stylenat, without a standard error")
@@ -103,13 +104,10 @@ def _statistics(metric: str, seed: int, images: int, dimension: int) -> Statisti
     extrapolated = metric == "frechet_infinity"
     moments = Moments.of(features) if extrapolated else Moments.zeros(dimension)
     head = random.standard_normal((CLASSES, dimension), np.float32) / np.sqrt(dimension)
-    names = {
-        "extractor": "random",
-        "dataset": {"name": "random"},
-        "attributes": {"randomColor": ["negative", "positive"]},
-    }
+    values = {"randomColor": ["negative", "positive"]}
+    record = StatisticsRecord.of("random", "random").model_copy(update={"attributes": values})
     labels = (features[:, :1] > 0).astype(np.int8)
-    return Statistics(moments, names, features, head.astype(np.float32), labels)
+    return Statistics(moments, record, features, head.astype(np.float32), labels)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from stylenat.data.store import ImageStore
 from stylenat.metrics import METRICS
 from stylenat.metrics.extractors.features import Extractor, extractor, features
 from stylenat.metrics.moments import Moments, Statistics
+from stylenat.records import StatisticsRecord
 
 NETWORK = "lite0"
 MEASURED = ("frechet", "prdc")
@@ -89,7 +90,7 @@ def _features(network: Extractor, images: np.ndarray) -> np.ndarray:
 
 
 def _statistics(vectors: np.ndarray) -> Statistics:
-    record = {"extractor": NETWORK, "dataset": {"name": "sensitivity"}}
+    record = StatisticsRecord.of("sensitivity", NETWORK)
     return Statistics(Moments.of(vectors), record, vectors)
 
 

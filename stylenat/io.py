@@ -17,6 +17,8 @@ import numpy as np
 
 from stylenat.errors import UserError
 
+Json = dict[str, Any]  # an object of JSON whose keys others decide
+
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
@@ -170,15 +172,13 @@ def read_json(path: str | Path) -> Any:
         ) from error
 
 
-def write_npz(path: str | Path, arrays: dict[str, np.ndarray], record: dict[str, Any]) -> None:
+def write_npz(path: str | Path, arrays: dict[str, np.ndarray], record: Json) -> None:
     """Write arrays together with the JSON record that says what they are."""
     with atomic(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, allow_pickle=False, record=np.array(json.dumps(record)), **arrays)
 
 
-def read_npz(
-    path: str | Path, skip: Collection[str] = ()
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def read_npz(path: str | Path, skip: Collection[str] = ()) -> tuple[dict[str, np.ndarray], Json]:
     """Read what :func:`write_npz` wrote, but for the arrays to ``skip``: (arrays, record).
 
     Nothing is unpickled.

@@ -17,11 +17,12 @@ from stylenat.metrics.fid import frechet_distance
 from stylenat.metrics.moments import Moments, Statistics
 from stylenat.steps import evaluate, moments
 from tests.colours import compute, expected_features, install, random_images, store
+from tests.test_moments import RECORD
 
 
 def features_of(random: np.random.Generator, count: int, shift: float = 0.0, seeds=None):
     values = random.normal(shift, 1, (count, 4)).astype(np.float32)
-    record = {"extractor": "lite0", "dataset": {"name": "x"}, "seeds": seeds}
+    record = RECORD.model_copy(update={"seeds": seeds})
     return Statistics(Moments.of(values), record, values)
 
 
@@ -67,9 +68,9 @@ def test_the_same_seeds_make_pairs():
     real = features_of(random, 200)
     one = features_of(random, 200, 0.3, "0-199")
     values = one.features + random.normal(0.02, 0.01, one.features.shape).astype(np.float32)
-    other = Statistics(Moments.of(values), dict(one.record), values)
+    other = Statistics(Moments.of(values), one.record, values)
     (paired,) = compare(METRICS["frechet"], real, one, other)
-    other.record["seeds"] = "200-399"
+    other.record = RECORD.model_copy(update={"seeds": "200-399"})
     (apart,) = compare(METRICS["frechet"], real, one, other)
     assert paired.difference == apart.difference > 0
     assert paired.error < apart.error / 3

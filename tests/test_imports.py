@@ -11,6 +11,7 @@ LAYERS = (
         *(
             "errors",
             "io",
+            "records",
             "images",
             "pictures",
             "runtime",

@@ -4,6 +4,8 @@ import json
 import logging
 import re
 from argparse import Namespace
+from functools import reduce
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from stylenat.metrics import METRICS
 from stylenat.metrics.fid import frechet_distance
 from stylenat.metrics.moments import Statistics
 from stylenat.models import Generator, save_generator
+from stylenat.records import StatisticsRecord
 from stylenat.report.published import read_published
 from stylenat.report.tables import metric_table
 from stylenat.steps import floor, metrics, neighbours
@@ -137,11 +140,11 @@ def another_set(chain, seed: int, count: int = 90, darker: int = 2) -> str:
 def change(chain, name, **fields):
     """A copy of a statistics file with other fields in its record; a.b for nested ones."""
     result = Statistics.load(chain / name)
+    values = result.record.to_dict()
     for field, value in fields.items():
-        record, (*path, last) = result.record, field.split("__")
-        for key in path:
-            record = record[key]
-        record[last] = value
+        *path, last = field.split("__")
+        reduce(dict.__getitem__, path, values)[last] = value
+    result.record = StatisticsRecord(**values)
     result.save(chain / "changed.npz")
     return "changed.npz"
 
@@ -363,10 +366,8 @@ def test_held_out_reals_are_taken_for_nothing_else(chain, held_out):
     ],
 )
 def test_statistics_that_do_not_fit_are_refused_with_field_and_values(chain, field, value):
-    found = Statistics.load(chain / "fake.npz").record
     name = field.replace("__", ".")
-    for key in name.split("."):
-        found = found[key]
+    found = attrgetter(name)(Statistics.load(chain / "fake.npz").record)
     with pytest.raises(UserError, match=f"^{name} is {found!r} .* {value!r}"):
         measure(chain, reference=change(chain, "all.npz", **{field: value}))
 

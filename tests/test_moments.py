@@ -10,8 +10,9 @@ import pytest
 from stylenat.errors import UserError
 from stylenat.io import write_npz
 from stylenat.metrics.moments import Moments, Statistics
+from stylenat.records import StatisticsRecord
 
-RECORD = {
+VALUES = {
     "kind": "generated",
     "dataset": {"name": "a", "content_sha256": "c0", "resolution": 32, "filter": "lanczos"},
     "generator_sha256": "9e",
@@ -19,6 +20,7 @@ RECORD = {
     "extractor": "lite0",
     "weights_sha256": "57",
 }
+RECORD = StatisticsRecord(**VALUES)
 
 
 def moments_of(features):
@@ -32,10 +34,10 @@ def random_features(count=400, dimension=24):
 
 
 def with_field(field, value):
-    record = copy.deepcopy(RECORD)
+    values = copy.deepcopy(VALUES)
     *path, last = field.split(".")
-    reduce(dict.__getitem__, path, record)[last] = value
-    return record
+    reduce(dict.__getitem__, path, values)[last] = value
+    return StatisticsRecord(**values)
 
 
 def test_mean_and_unbiased_covariance():
@@ -76,7 +78,7 @@ def test_a_spread_that_is_small_beside_the_mean():
 def test_statistics_of_before_there_was_a_shift(tmp_path):
     x = random_features().astype(np.float64)
     arrays = {"count": np.int64(len(x)), "sum": x.sum(0), "outer": x.T @ x}
-    write_npz(tmp_path / "old.npz", arrays, RECORD)
+    write_npz(tmp_path / "old.npz", arrays, VALUES)
     loaded = Statistics.load(tmp_path / "old.npz").moments
     np.testing.assert_allclose(loaded.mean, x.mean(0))
     np.testing.assert_allclose(loaded.covariance, np.cov(x, rowvar=False), atol=1e-10)
@@ -91,7 +93,7 @@ def test_merging_leaves_the_parts_alone():
 def test_parts_of_one_set_get_an_identity_of_their_own():
     a = Statistics(moments_of(random_features()), RECORD)
     b = Statistics(moments_of(random_features()), with_field("dataset.content_sha256", "c1"))
-    hashes = {s.record["dataset"]["content_sha256"] for s in (a, b, a.merge(b), b.merge(a))}
+    hashes = {s.record.dataset.content_sha256 for s in (a, b, a.merge(b), b.merge(a))}
     assert len(hashes) == 4
 
 
@@ -124,7 +126,7 @@ def test_files_keep_every_bit(tmp_path):
     statistics = Statistics(moments_of(random_features()), RECORD)
     statistics.save(tmp_path / "a.npz")
     loaded = Statistics.load(tmp_path / "a.npz")
-    assert loaded.record == RECORD
+    assert loaded.record == RECORD and loaded.record.to_dict() == VALUES
     assert loaded.moments.count == 400
     np.testing.assert_array_equal(loaded.moments.sum, statistics.moments.sum)
     np.testing.assert_array_equal(loaded.moments.outer, statistics.moments.outer)
@@ -141,8 +143,17 @@ def test_truncated_and_foreign_files_are_refused(tmp_path):
     np.savez(path, mu=np.zeros(3), sigma=np.eye(3))  # as pytorch-fid saves them
     with pytest.raises(UserError, match="holds mu, sigma, but no record .* left as it is"):
         Statistics.load(path)
-    Statistics(moments_of(random_features()), {"extractor": "lite0"}).save(path)
-    with pytest.raises(UserError, match="'weights_sha256' is missing"):
+    arrays = {"count": np.int64(2), "sum": np.zeros(3), "outer": np.eye(3)}
+    for values, message in (
+        ({key: VALUES[key] for key in VALUES if key != "kind"}, "its kind: is missing"),
+        (VALUES | {"dataset": {**VALUES["dataset"], "name": 3}}, "its dataset.name: .* string"),
+        ([], "its record: .* not of type object"),
+    ):
+        write_npz(path, arrays, values)
+        with pytest.raises(UserError, match=f"{message}; make it with stylenat.steps.statistics"):
+            Statistics.load(path)
+    write_npz(path, {"sum": np.zeros(3)}, VALUES)
+    with pytest.raises(UserError, match="is missing"):
         Statistics.load(path)
 
 

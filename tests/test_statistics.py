@@ -52,11 +52,11 @@ def test_statistics_of_a_set_and_their_record(workplace):
         result.moments.covariance, np.cov(expected_features(images).T), rtol=1e-5, atol=1e-4
     )
     record = result.record
-    assert (record["kind"], record["subset"], record["extractor"]) == ("real", "all", "colours")
-    assert record["weights_sha256"] == sha256(workplace / "colours.pth")
-    assert record["dataset"]["filter"] == "lanczos"
-    assert record["dataset"]["resolution"] == 8
-    assert len(record["dataset"]["content_sha256"]) == 64
+    assert (record.kind, record.subset, record.extractor) == ("real", "all", "colours")
+    assert record.weights_sha256 == sha256(workplace / "colours.pth")
+    assert record.dataset.filter == "lanczos"
+    assert record.dataset.resolution == 8
+    assert len(record.dataset.content_sha256) == 64
 
 
 def test_features_come_in_the_order_asked_for_whatever_the_threads(workplace):
@@ -83,7 +83,7 @@ def test_parts_of_a_set_give_the_statistics_of_the_whole(workplace):
         for start, stop in ((0, 7), (7, 60), (60, 100))
     ]
     result = Statistics.load(compute(workplace, *parts))
-    assert result.record["kind"] == "generated"
+    assert result.record.kind == "generated"
     assert result.moments.count == 100
     np.testing.assert_allclose(result.moments.mean, expected_features(images).mean(0), rtol=1e-6)
 
@@ -100,7 +100,7 @@ def test_features_are_kept_in_the_order_of_the_images(workplace):
     np.testing.assert_allclose(result.features, expected_features(images), rtol=1e-5)
     assert result.features.dtype == np.float32 and result.head is None
     np.testing.assert_array_equal(result.moments.outer, bare.moments.outer)
-    assert result.record["seeds"] == "0-29,30-99"
+    assert result.record.seeds == "0-29,30-99"
 
 
 def test_attributes_are_kept_beside_the_features_in_the_same_order(workplace):
@@ -108,8 +108,8 @@ def test_attributes_are_kept_beside_the_features_in_the_same_order(workplace):
     colours = [hair[number % 3] for number in range(50)]
     path = portraits(workplace / "a.lmdb", colours)
     result = Statistics.load(compute(workplace, path, keep=True))
-    assert result.record["attributes"] == {"hairColor": sorted(hair)}, "the stroke is always black"
-    values = result.record["attributes"]["hairColor"]
+    assert result.record.attributes == {"hairColor": sorted(hair)}, "the stroke is always black"
+    values = result.record.attributes["hairColor"]
     assert [values[code] for code in result.labels[:, 0]] == colours
     drawn = Statistics.load(compute(workplace, path, subset="20", keep=True))
     indices = chosen("20", ImageStore(path))
@@ -117,7 +117,7 @@ def test_attributes_are_kept_beside_the_features_in_the_same_order(workplace):
     assert len(drawn.features) == 20
 
     bare = Statistics.load(compute(workplace, path))
-    assert bare.labels is None and "attributes" not in bare.record
+    assert bare.labels is None and bare.record.attributes is None
     assert Statistics.load(compute(workplace, path, keep=True), features=False).labels is None
     unknown = portraits(workplace / "b.lmdb", colours, known=False)
     assert Statistics.load(compute(workplace, unknown, keep=True)).labels is None
@@ -143,7 +143,7 @@ def test_a_numbered_subset_is_drawn_by_seed_without_replacement(workplace):
     in_order = sorted(images, key=lambda image: hashlib.sha256(image.tobytes()).digest())
     drawn = expected_features(np.array(in_order)[choose("40", 150, seed=0)])
     np.testing.assert_allclose(moments.mean, drawn.mean(0), rtol=1e-6)
-    assert Statistics.load(first).record["seed"] == 0
+    assert Statistics.load(first).record.seed == 0
 
 
 def test_a_numbered_subset_does_not_depend_on_the_order_of_the_images(workplace):

@@ -85,8 +85,8 @@ def _measure(real: Statistics) -> Measure:
     """How often samples have which hair, skin, … colour, against the reals' labels; and, of images
     whose labels are known, how well a probe trained on the reals reads them."""
     features = features_of(real)
-    labels = require_labels(real.record["dataset"]["name"], real.labels)
-    values = real.record["attributes"]
+    labels = require_labels(real.record.dataset.name, real.labels)
+    values = real.record.attributes or {}
     whiten = Whitening.of(features)
     inputs = whiten(features)
     probes = {
@@ -104,12 +104,12 @@ def _measure(real: Statistics) -> Measure:
         ]
         if generated.labels is None:
             return variations
-        columns = dict(zip(generated.record["attributes"], generated.labels.T, strict=True))
+        known = generated.record.attributes or {}
+        columns = dict(zip(known, generated.labels.T, strict=True))
         accuracies = []
         for name, probabilities in found.items():
             if name in columns:
-                own = generated.record["attributes"][name]
-                codes = recode(columns[name], own, values[name])
+                codes = recode(columns[name], known[name], values[name])
                 accuracies.append(_accuracy(name, probes[name], codes, probabilities, real))
         return variations + accuracies
 

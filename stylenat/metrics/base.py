@@ -52,14 +52,14 @@ class Metric:
 
 def extractor_of(statistics: Statistics) -> str:
     """The feature network."""
-    return statistics.record["extractor"]
+    return statistics.record.extractor
 
 
 def features_of(statistics: Statistics) -> np.ndarray:
     """The features (n, d); a :class:`UserError` where the statistics hold moments alone."""
     if statistics.features is None:
         raise UserError(
-            f"the statistics of {statistics.record['dataset']['name']} hold no features, which "
+            f"the statistics of {statistics.record.dataset.name} hold no features, which "
             "this metric needs; compute them again with --features."
         )
     return statistics.features

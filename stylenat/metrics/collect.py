@@ -15,6 +15,7 @@ from stylenat.metrics.extractors.features import Extractor, features
 from stylenat.metrics.moments import Moments, Statistics
 from stylenat.metrics.subsets import choose, digest_order
 from stylenat.metrics.thumbnails import SIDE
+from stylenat.records import MeasuredSet, StatisticsRecord
 
 SUBSET_SEED = 0  # part of a protocol's meaning, so not an option
 
@@ -48,7 +49,8 @@ def label(statistics: Statistics, stores: list[ImageStore], subset: str) -> None
     """Add the attributes of the images, in the order of their features, if any are known."""
     images = (store.attributes(int(index)) for store in stores for index in chosen(subset, store))
     if (encoded := encode(list(images))) is not None:
-        statistics.labels, statistics.record["attributes"] = encoded
+        statistics.labels, values = encoded
+        statistics.record = statistics.record.model_copy(update={"attributes": values})
 
 
 def chosen(subset: str, store: ImageStore) -> np.ndarray:
@@ -70,23 +72,26 @@ def chosen(subset: str, store: ImageStore) -> np.ndarray:
     return np.flatnonzero([attributes[CLASS] == wanted for attributes in classed])
 
 
-def _record(network: Extractor, metadata: dict[str, Any], subset: str) -> dict[str, Any]:
+def _record(network: Extractor, metadata: dict[str, Any], subset: str) -> StatisticsRecord:
     generator = metadata.get("generator_sha256")
-    return {
-        "kind": "real" if generator is None else "generated",
-        "dataset": {
-            key: metadata[key] for key in ("name", "content_sha256", "resolution", "filter")
-        }
-        # Not every image set states these.
-        | {key: metadata.get(key) for key in ("licence", "creator")},
-        "generator_sha256": generator,
-        "seeds": metadata.get("seeds"),
-        "subset": subset,
-        "seed": SUBSET_SEED,
-        "extractor": network.name,
-        "weights_sha256": network.weights_sha256,
-        "device": runtime.describe_device(network.device),
-        "dtype": "float32",
-        "versions": runtime.versions(),
-        "commit": runtime.commit(),
-    }
+    return StatisticsRecord(
+        kind="real" if generator is None else "generated",
+        dataset=MeasuredSet(
+            name=metadata["name"],
+            content_sha256=metadata["content_sha256"],
+            resolution=metadata["resolution"],
+            filter=metadata["filter"],
+            licence=metadata.get("licence"),
+            creator=metadata.get("creator"),
+        ),
+        generator_sha256=generator,
+        seeds=metadata.get("seeds"),
+        subset=subset,
+        seed=SUBSET_SEED,
+        extractor=network.name,
+        weights_sha256=network.weights_sha256,
+        device=runtime.describe_device(network.device),
+        dtype="float32",
+        versions=runtime.versions(),
+        commit=runtime.commit(),
+    )

@@ -39,7 +39,7 @@ def compare(
     if these are of one size.
     """
     parts_a = halves(features_of(a), SPLITS)
-    paired = a.record.get("seeds") is not None and a.record["seeds"] == b.record.get("seeds")
+    paired = a.record.seeds is not None and a.record.seeds == b.record.seeds
     parts_b = parts_a if paired else halves(features_of(b), SPLITS)
     parts = zip(halves(features_of(reference), SPLITS), parts_a, parts_b, strict=True)
     of_halves = np.array(

@@ -62,7 +62,7 @@ def _drawn(statistics: Statistics, seed: int = 0) -> np.ndarray:
     """The images' indices in a random order that their contents decide."""
     if statistics.features is None:
         raise UserError(
-            f"the statistics of {statistics.record['dataset']['name']} hold no features, which a "
+            f"the statistics of {statistics.record.dataset.name} hold no features, which a "
             "floor needs; compute them again with --features."
         )
     order = content_order(statistics.features)

@@ -20,6 +20,7 @@ import numpy as np
 from stylenat.errors import UserError
 from stylenat.io import atomic, described, sha256
 from stylenat.metrics.moments import Moments, Statistics
+from stylenat.records import StatisticsRecord
 
 # What a pickle of dictionaries, numbers, texts and NumPy arrays needs, and nothing more.
 _ALLOWED = {
@@ -48,15 +49,8 @@ class Gaussian:
         # Only mean and covariance count; two images' worth of sums have any.
         count = self.count or 2
         moments = Moments(count, np.zeros_like(self.mean), self.covariance * (count - 1), self.mean)
-        names = {"name": path.stem, "content_sha256": sha256(path)}
-        record = {
-            "kind": "real",
-            "dataset": names | dict.fromkeys(("resolution", "filter", "licence", "creator")),
-            **dict.fromkeys(("generator_sha256", "seeds", "seed", "weights_sha256", "device")),
-            "subset": "all",
-            "extractor": extractor,
-            "versions": f"of another program ({path.name})",
-        }
+        versions = f"of another program ({path.name})"
+        record = StatisticsRecord.of(path.stem, extractor, sha256(path), versions)
         return Statistics(moments, record)
 
 

@@ -7,13 +7,15 @@ The record with them says whose features they are.
 
 import hashlib
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
 from stylenat.errors import UserError
 from stylenat.io import read_npz, write_npz
+from stylenat.records import StatisticsRecord
 
 BLOCK = 4096  # vectors that are float64 at once
 
@@ -86,8 +88,7 @@ class Moments:
 
 @dataclass
 class Statistics:
-    """Moments with their record: extractor, weights_sha256, dataset {name, content_sha256,
-    resolution, filter}, kind ("real" | "generated"), generator_sha256, seeds, subset, seed, …
+    """Moments with their record.
 
     Where they were asked for, also ``features`` (n, d) float32 in the order of the images, and
     their ``thumbnails`` (n, 32, 32, 3) uint8;
@@ -97,7 +98,7 @@ class Statistics:
     """
 
     moments: Moments
-    record: dict[str, Any]
+    record: StatisticsRecord
     features: np.ndarray | None = None
     head: np.ndarray | None = None
     labels: np.ndarray | None = None
@@ -112,23 +113,22 @@ class Statistics:
         arrays |= {name: getattr(moments, name) for name in ("sum", "outer", "shift")}
         optional = {name: getattr(self, name) for name in OPTIONAL}
         arrays |= {name: array for name, array in optional.items() if array is not None}
-        write_npz(path, arrays, self.record)
+        write_npz(path, arrays, self.record.to_dict())
 
     @classmethod
     def load(cls, path: str | Path, features: bool = True) -> Self:
         """Read what :meth:`save` wrote, without the features if they are not wanted (400 MB for
         50,000 of 2048); anything else is a :class:`UserError`."""
         skipped = () if features else OPTIONAL
-        arrays, record = read_npz(path, skip=skipped)
+        arrays, values = read_npz(path, skip=skipped)
+        remedy = "make it with stylenat.steps.statistics"
+        record = StatisticsRecord.read(values, path, remedy)
         try:
             shift = arrays.get("shift", np.zeros_like(arrays["sum"]))  # of before there was one
             moments = Moments(int(arrays["count"]), arrays["sum"], arrays["outer"], shift)
-            for field in MERGEABLE:
-                _field(record, field)
         except (KeyError, TypeError) as error:
             raise UserError(
-                f"{path} does not hold statistics of features ({error} is missing); "
-                "make it with stylenat.steps.statistics."
+                f"{path} does not hold statistics of features ({error} is missing); {remedy}."
             ) from error
         optional = (arrays.get(name) for name in OPTIONAL)
         statistics = cls(moments, record, *optional)
@@ -147,7 +147,7 @@ class Statistics:
         for values in (self.moments.sum, self.moments.outer, self.features):
             if values is not None and not np.isfinite(values).all():
                 raise UserError(
-                    f"{where}: features of {self.record['dataset']['name']} are not finite; the "
+                    f"{where}: features of {self.record.dataset.name} are not finite; the "
                     "feature network's weights or the images are damaged: make both again."
                 )
 
@@ -158,12 +158,13 @@ class Statistics:
         total = Moments.zeros(len(self.moments.sum))
         total.merge(self.moments)
         total.merge(other.moments)
-        hashes = [statistics.record["dataset"]["content_sha256"] for statistics in (self, other)]
-        joined = hashlib.sha256("".join(hashes).encode()).hexdigest()
-        record = self.record | {"dataset": self.record["dataset"] | {"content_sha256": joined}}
-        seeds = [statistics.record.get("seeds") for statistics in (self, other)]
-        if None not in seeds:
-            record["seeds"] = ",".join(seeds)
+        first, second = self.record, other.record
+        hashes = first.dataset.content_sha256 + second.dataset.content_sha256
+        joined = hashlib.sha256(hashes.encode()).hexdigest()
+        dataset = first.dataset.model_copy(update={"content_sha256": joined})
+        record = first.model_copy(update={"dataset": dataset})
+        if first.seeds is not None and second.seeds is not None:
+            record = record.model_copy(update={"seeds": f"{first.seeds},{second.seeds}"})
         features, thumbnails = (
             None if any(part is None for part in parts) else np.concatenate(parts)
             for parts in (
@@ -174,22 +175,16 @@ class Statistics:
         return type(self)(total, record, features, self.head, thumbnails=thumbnails)
 
 
-def require_same(fields: tuple[str, ...], a: dict[str, Any], b: dict[str, Any]) -> None:
+def require_same(fields: tuple[str, ...], a: StatisticsRecord, b: StatisticsRecord) -> None:
     """Raise a :class:`UserError` naming the first field in which two records differ.
 
     A field that one of them leaves open (None: images from converted weights know no filter) is
     not compared.
     """
     for field in fields:
-        left, right = _field(a, field), _field(b, field)
+        left, right = map(attrgetter(field), (a, b))
         if None not in (left, right) and left != right:
             raise UserError(
                 f"{field} is {left!r} in one set of statistics and {right!r} in the other; "
                 "the two cannot be combined: compute one of them again to match."
             )
-
-
-def _field(record: dict[str, Any], name: str) -> Any:
-    for key in name.split("."):
-        record = record[key]
-    return record

@@ -8,23 +8,24 @@ from stylenat import runtime
 from stylenat.metrics.attributes import describe_missing, missing_values
 from stylenat.metrics.base import Measurement, Shares
 from stylenat.metrics.moments import Statistics
+from stylenat.records import StatisticsRecord
 
 Record = dict[str, Any]
 
 
-def provenance(reference: Statistics, measured: Record) -> Record:
+def provenance(reference: Statistics, measured: StatisticsRecord) -> Record:
     """Where a measurement of images with the record ``measured`` comes from."""
     record = reference.record
     return {
-        "reals": {key: record[key] for key in ("subset", "seed")},
-        "extractor": record["extractor"],
-        "weights_sha256": record["weights_sha256"],
-        "filter": record["dataset"]["filter"],
-        "dataset_sha256": record["dataset"]["content_sha256"],
-        "dataset_licence": record["dataset"].get("licence"),
-        "dataset_creator": record["dataset"].get("creator"),
-        "device": measured["device"],
-        "dtype": measured["dtype"],
+        "reals": {"subset": record.subset, "seed": record.seed},
+        "extractor": record.extractor,
+        "weights_sha256": record.weights_sha256,
+        "filter": record.dataset.filter,
+        "dataset_sha256": record.dataset.content_sha256,
+        "dataset_licence": record.dataset.licence,
+        "dataset_creator": record.dataset.creator,
+        "device": measured.device,
+        "dtype": measured.dtype,
         "versions": runtime.versions(),
         "commit": runtime.commit(),
     }

@@ -58,7 +58,9 @@ def run(args: argparse.Namespace) -> None:
         "reference": {"path": str(args.reference), "count": counts[0]},
         "images": {"path": str(args.images), "count": counts[1]},
         **({"against": {"path": str(args.against), "count": counts[2]}} if against else {}),
-        **{key: reference.record[key] for key in ("extractor", "weights_sha256", "versions")},
+        "extractor": reference.record.extractor,
+        "weights_sha256": reference.record.weights_sha256,
+        "versions": reference.record.versions,
         "rows": rows,
     }
     write_json(args.output, record)

@@ -27,8 +27,8 @@ def run(args: argparse.Namespace) -> None:
     found = floor(METRICS[args.metric], reference, held_out, args.samples)
     common = {
         "experiment": experiment.name,
-        "dataset": reference.record["dataset"]["name"],
-        "resolution": reference.record["dataset"]["resolution"],
+        "dataset": reference.record.dataset.name,
+        "resolution": reference.record.dataset.resolution,
         "kind": "floor",
         "floor_of": found.of,
         **dict.fromkeys(("step", "images_seen", "generator_sha256")),

@@ -5,6 +5,7 @@ a data set has held-out reals, a snapshot is compared with those, too.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from stylenat.metrics.moments import COMPARABLE, Statistics, require_same
 from stylenat.metrics.reals import require_held_out, require_reference
 from stylenat.metrics.summary import provenance, summary
 from stylenat.models import Generator, read_header
+from stylenat.records import StatisticsRecord
 
 Record = dict[str, Any]
 
@@ -30,20 +32,20 @@ def run(args: argparse.Namespace) -> None:
     require_reference(args.reference, reference.record, experiment)
     held_out = _held_out(args, reference)
     # All that can be refused is refused before anything takes time.
-    sets = [_described(path, reference) for path in args.statistics]
-    _require_one_size(args.statistics, sets)
+    sets, sizes = zip(*(_described(path, reference) for path in args.statistics), strict=True)
+    _require_one_size(args.statistics, sets, sizes)
     common = {
         "experiment": experiment.name,
-        "dataset": reference.record["dataset"]["name"],
-        "resolution": reference.record["dataset"]["resolution"],
+        "dataset": reference.record.dataset.name,
+        "resolution": reference.record.dataset.resolution,
         **_snapshot(args, sets),
         "protocol": args.protocol,
     }
     counts = {
-        "n_generated": sets[0]["count"],
+        "n_generated": sizes[0],
         "n_real": reference.moments.count,
         **({} if held_out is None else {"n_real_held_out": held_out.moments.count}),
-        "seeds": [record.get("seeds") for record in sets],
+        "seeds": [record.seeds for record in sets],
     }
     measures = [
         METRICS[args.metric].measure(real) for real in (reference, held_out) if real is not None
@@ -54,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
         for samples in (Statistics.load(path) for path in args.statistics)
     ]
     against = [list(zip(*one, strict=True)) for one in zip(*results, strict=True)]
-    summaries = [summary(same, sets[0]["count"]) for same in against[0]]
+    summaries = [summary(same, sizes[0]) for same in against[0]]
     if held_out is not None:
         for one, same in zip(summaries, against[1], strict=True):
             one |= _against_held_out(same)
@@ -79,7 +81,7 @@ def _held_out(args: argparse.Namespace, reference: Statistics) -> Statistics | N
     return held_out if metric.held_out else None
 
 
-def _described(path: Path, reference: Statistics) -> Record:
+def _described(path: Path, reference: Statistics) -> tuple[StatisticsRecord, int]:
     """The record of one set, and its count; a set that does not fit the reference is refused."""
     measured = Statistics.load(path, features=False)
     require_same(COMPARABLE, measured.record, reference.record)
@@ -90,10 +92,10 @@ def _described(path: Path, reference: Statistics) -> Record:
                 "%d %s images for %d features: their covariance is singular and a Fréchet "
                 "distance too large; compare it only with values of the same counts",
                 count,
-                statistics.record["kind"],
+                statistics.record.kind,
                 dimension,
             )
-    return measured.record | {"count": measured.moments.count}
+    return measured.record, measured.moments.count
 
 
 def _against_held_out(sets: tuple[Measurement, ...]) -> Record:
@@ -102,30 +104,32 @@ def _against_held_out(sets: tuple[Measurement, ...]) -> Record:
     return {"held_out": float(np.mean(values)), "held_out_values": values}
 
 
-def _require_one_size(paths: list[Path], sets: list[Record]) -> None:
+def _require_one_size(
+    paths: list[Path], sets: Sequence[StatisticsRecord], sizes: Sequence[int]
+) -> None:
     """Sets that differ in their seeds and in nothing else."""
     for number, record in enumerate(sets):
         for earlier, other in enumerate(sets[:number]):
-            if record["dataset"]["content_sha256"] == other["dataset"]["content_sha256"]:
+            if record.dataset.content_sha256 == other.dataset.content_sha256:
                 raise UserError(
                     f"{paths[earlier]} and {paths[number]} hold the same images, which would count "
                     "twice; sample each set with seeds of its own."
                 )
-        if record["count"] != sets[0]["count"]:
+        if sizes[number] != sizes[0]:
             raise UserError(
-                f"{paths[0]} holds {sets[0]['count']} images and {paths[number]} "
-                f"{record['count']}; a mean needs sets of one size."
+                f"{paths[0]} holds {sizes[0]} images and {paths[number]} {sizes[number]}; a mean "
+                "needs sets of one size."
             )
 
 
-def _snapshot(args: argparse.Namespace, sets: list[Record]) -> Record:
+def _snapshot(args: argparse.Namespace, sets: Sequence[StatisticsRecord]) -> Record:
     """What the weights say about themselves; they must be those that were sampled."""
     config, provenance = read_header(args.weights)
     digest = sha256(args.weights)
     for path, measured in zip(args.statistics, sets, strict=True):
-        if measured["generator_sha256"] != digest:
+        if measured.generator_sha256 != digest:
             raise UserError(
-                f"generator_sha256 is {measured['generator_sha256']} in {path} but "
+                f"generator_sha256 is {measured.generator_sha256} in {path} but "
                 f"{args.weights} has {digest}; sample these weights and compute the statistics "
                 "again."
             )

@@ -16,8 +16,8 @@ def run(args: argparse.Namespace) -> None:
         "%s: mu and sigma of %d images of %s in the features of %s; the file does not say so",
         args.output,
         statistics.moments.count,
-        record["dataset"]["name"],
-        record["extractor"],
+        record.dataset.name,
+        record.extractor,
     )
 
 

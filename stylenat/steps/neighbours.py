@@ -33,12 +33,12 @@ def run(args: argparse.Namespace) -> None:
     if found is None or known is None:
         path = args.statistics if found is None else args.reference
         raise UserError(f"{path} holds no features; compute it again with --features.")
-    if reals.record["subset"] != "all":
+    if reals.record.subset != "all":
         raise UserError(
             f"{args.reference} is not of all training images (subset "
-            f"{reals.record['subset']}); a copy of one that is left out would go unseen."
+            f"{reals.record.subset}); a copy of one that is left out would go unseen."
         )
-    if generated.record.get("seeds") is None:
+    if generated.record.seeds is None:
         raise UserError(f"{args.statistics} is not of samples; there are no seeds to show.")
     training = TrainingSet.of(known)
     indices, distances = nearest(found, training.features, NEIGHBOURS)
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
     write_npz(
         args.output,
         {
-            "seeds": np.array(parse_seeds(generated.record["seeds"])[:SHOWN]),
+            "seeds": np.array(parse_seeds(generated.record.seeds)[:SHOWN]),
             "indices": indices[:SHOWN],
             "distances": distances[:SHOWN],
             "sample_distances": distances[:, 0],
@@ -54,17 +54,17 @@ def run(args: argparse.Namespace) -> None:
         },
         {
             "experiment": experiment.name,
-            "dataset": reals.record["dataset"]["name"],
-            "dataset_sha256": reals.record["dataset"]["content_sha256"],
-            "resolution": reals.record["dataset"]["resolution"],
+            "dataset": reals.record.dataset.name,
+            "dataset_sha256": reals.record.dataset.content_sha256,
+            "resolution": reals.record.dataset.resolution,
             "step": args.step,
             "protocol": args.protocol,
-            "extractor": reals.record["extractor"],
-            "weights_sha256": reals.record["weights_sha256"],
-            "generator_sha256": generated.record["generator_sha256"],
+            "extractor": reals.record.extractor,
+            "weights_sha256": reals.record.weights_sha256,
+            "generator_sha256": generated.record.generator_sha256,
             "n_generated": generated.moments.count,
             "n_real": reals.moments.count,
-            "seeds": generated.record["seeds"],
+            "seeds": generated.record.seeds,
             "quantile": COPY_QUANTILE,
             "threshold": training.threshold,
             "copies": copies,

@@ -1,0 +1,81 @@
+"""Records: what a step writes into a file and other steps read, under the names of the fields.
+
+Fields with a default are keys that not every record has: they are written where they were given. Keys
+without a field, as other versions may write, are kept. No torch here.
+"""
+
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from stylenat.errors import UserError
+from stylenat.fields import dotted, explain
+from stylenat.io import Json
+
+
+class Record(BaseModel):
+    """A JSON object with these keys, in this order."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    @classmethod
+    def read(cls, values: Any, path: str | Path, remedy: str) -> Self:
+        """What the file at ``path`` says; a missing or wrong key is a :class:`UserError`."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            key, message = explain(error, cls)
+            name = f"its {dotted(key)}" if key else "its record"
+            raise UserError(f"{path}: {name}: {message}; {remedy}.") from error
+
+    def to_dict(self) -> Json:
+        """Plain JSON types, in the order of the fields."""
+        return self.model_dump(exclude_unset=True)
+
+
+class MeasuredSet(Record):
+    """The set of images that statistics are of."""
+
+    name: str
+    content_sha256: str
+    resolution: int | None  # None: not known, of images that another program measured
+    filter: str | None  # None for samples of converted weights, too
+    licence: str | None = None
+    creator: str | None = None
+
+
+class StatisticsRecord(Record):
+    """Whose features statistics are of, and from which network."""
+
+    kind: str  # "real" or "generated"
+    dataset: MeasuredSet
+    generator_sha256: str | None
+    seeds: str | None = None
+    subset: str  # all, a number, or class=NAME
+    seed: int | None = None  # of the draw of a number of images
+    extractor: str
+    weights_sha256: str | None
+    device: str | None = None
+    dtype: str | None = None
+    versions: dict[str, str] | str | None = None
+    commit: str | None = None
+    attributes: dict[str, list[str]] | None = None  # values by name, in the order of their codes
+
+    @classmethod
+    def of(
+        cls, name: str, extractor: str, content_sha256: str = "", versions: str | None = None
+    ) -> Self:
+        """Of reals of which no more is known."""
+        dataset = MeasuredSet(
+            name=name, content_sha256=content_sha256, resolution=None, filter=None
+        )
+        return cls(
+            kind="real",
+            dataset=dataset,
+            generator_sha256=None,
+            subset="all",
+            extractor=extractor,
+            weights_sha256=None,
+            versions=versions,
+        )
