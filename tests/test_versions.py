@@ -55,12 +55,15 @@ def test_an_environment_has_a_python_the_project_supports(environment):
 
 
 def steps_of(environment: Path) -> set[str]:
-    """The steps whose rules name this environment."""
-    steps = set()
+    """The steps whose rules name this environment, or inherit it."""
+    steps, environments = set(), {}
     for rules in (ROOT / "workflow/rules").glob("*.smk"):
-        for rule in re.split(r"^(?:use )?rule ", rules.read_text(), flags=re.MULTILINE)[1:]:
-            if f"envs/{environment.name}" in rule:
-                steps |= set(re.findall(r"stylenat\.steps\.(\w+)", rule))
+        for rule in re.split(r"^(?=rule |use rule )", rules.read_text(), flags=re.MULTILINE)[1:]:
+            inherited, name = re.match(r"(?:use rule (\w+) as|rule) (\w+)", rule).groups()
+            named = re.search(r"envs/([\w.]+)", rule)
+            environments[name] = named[1] if named else environments.get(inherited)
+            if environments[name] == environment.name:
+                steps |= set(re.findall(r'(?:stylenat\.steps\.|step\(")(\w+)', rule))
     return steps
 
 

@@ -91,11 +91,13 @@ def test_every_rule_runs_the_module_it_logs_for():
     """Rule = module = folder of logs; a second rule over the same module inherits its command."""
     for path in sorted((ROOT / "workflow/rules").glob("*.smk")):
         for rule in re.split(r"^(?=rule |use rule )", path.read_text(), flags=re.MULTILINE)[1:]:
-            name = re.match(r"(?:use )?rule (\w+)", rule)[1]
-            assert f'"results/logs/{name}/' in rule, f"{name} has no log of its own"
-            if rule.startswith("rule"):
-                assert f"stylenat.steps.{name} " in rule or name == "benchmarks"
-                assert "config[" not in rule.partition("shell:")[2]
+            inherited, own = re.match(r"(?:use rule (\w+) as|rule) (\w+)", rule).groups()
+            runs = re.search(r'stylenat\.steps\.(\w+) |step\("(\w+)"\)', rule)
+            name = own if runs else inherited or own
+            assert not runs or own in runs.groups()
+            assert runs or inherited or name == "benchmarks"
+            assert f'"results/logs/{name}/' in rule, f"{own} has no log of its own"
+            assert "config[" not in rule.partition("shell:")[2]
 
 
 def test_downloads_run_where_snakemake_runs():
@@ -233,7 +235,7 @@ def test_pictures_follow_what_an_experiment_has(clone, tmp_path):
     path = tmp_path / "overlay.yaml"
     path.write_text("experiments: {faces32: {evaluation: {curated: [7, 3]}}}")
     out = commands("--configfile", str(path), cwd=clone)
-    assert re.search(r"steps.grid .* --seeds 7,3 --output results/faces32/grids/curated.png", out)
+    assert re.search(r"steps.grid .* --output results/faces32/grids/curated.png --seeds 7,3", out)
     path.write_text("experiments: {faces32: {model: {block: full}}}")
     jobs = plan("--configfile", str(path), cwd=clone)
     assert jobs["latents"] == jobs["receptive"] == jobs["copies"] == 1

@@ -1,5 +1,5 @@
 # The configuration, and what it says of experiments and protocols. What rules need of it is in targets.smk,
-# inputs.smk and params.smk; what the profile says is in devices.smk.
+# inputs.smk, params.smk and outputs.smk; what the profile says is in devices.smk.
 import json
 import os
 import re

@@ -52,3 +52,15 @@ def throughput_batch_sizes(wildcards):
 def snapshot_label(wildcards):
     """Padded with spaces as wide as digits, because the report sorts labels as text."""
     return {"iteration": f"{int(wildcards.step):,}".rjust(9, "\N{FIGURE SPACE}")}
+
+
+def step(name):
+    """The command of a step whose options are its rule's inputs and outputs, by their names."""
+
+    # Another wording is no reason to run a job again, so it takes `resources` (see devices.smk).
+    def command(wildcards, input, output, resources):
+        files = {**dict(input.items()), **dict(output.items())}
+        options = [f"--{key.replace('_', '-')} {paths}" for key, paths in files.items() if paths]
+        return f"python -m stylenat.steps.{name} {' '.join(options)}"
+
+    return command

@@ -1,4 +1,125 @@
-# The report sorts categories by name; hence the numbers.
+# What people look at. Rules of one kind differ in little: the first of them has the form, the others name
+# what is theirs. Their commands are made by `step` (params.smk), outputs for the report by outputs.smk.
+
+
+# ------------------------------------------------------------------- drawn with a generator
+
+
+rule latents:
+    input:
+        weights=last_weights,
+    output:
+        truncation=picture("latents/truncation.png", "3 Latent space", "truncation sweep"),
+        mixing=picture("latents/mixing.png", "3 Latent space", "style mixing"),
+        interpolation=picture("latents/interpolation.gif", "3 Latent space", "interpolation"),
+    log:
+        "results/logs/latents/{experiment}.log",
+    conda:
+        "../../envs/networks.yaml"
+    resources:
+        gpu=gpus,
+    params:
+        command=step("latents"),
+        device=device,
+    shell:
+        "{params.command} --device {params.device} --log {log}"
+
+
+use rule latents as attention with:
+    output:
+        neighbourhoods=picture(
+            "attention/neighbourhoods.png", "7 Attention", "weights of one pixel"
+        ),
+        mean_query=picture("attention/mean_query.png", "7 Attention", "mean query against all keys"),
+    log:
+        "results/logs/attention/{experiment}.log",
+    params:
+        command=step("attention"),
+
+
+use rule latents as reach with:
+    output:
+        output="results/{experiment}/attention/reach.csv",
+        figures=both(picture("attention/reach.svg", "7 Attention", "how far heads look")),
+    log:
+        "results/logs/reach/{experiment}.log",
+    params:
+        command=step("reach"),
+
+
+use rule latents as compare with:
+    input:
+        weights=last_weights,
+        data=shown_reals,
+    output:
+        output=samples("compare.png", "compare", {"iteration": "last, below real images"}),
+    log:
+        "results/logs/compare/{experiment}.log",
+    params:
+        command=step("compare"),
+
+
+use rule compare as spectrum with:
+    output:
+        figures=figure("{experiment}/spectrum", "{experiment}: power spectrum", "spectrum"),
+    log:
+        "results/logs/spectrum/{experiment}.log",
+    params:
+        command=step("spectrum"),
+
+
+use rule latents as copies with:
+    input:
+        neighbours="results/{experiment}/neighbours/{step}.{protocol}.npz",
+        weights="results/{experiment}/weights/{step}.safetensors",
+        data=dataset,
+    output:
+        output=shown(
+            "results/{experiment}/copies/{step}.{protocol}.png",
+            "8 Memorisation",
+            "copies",
+            protocol="{protocol}",
+        ),
+    log:
+        "results/logs/copies/{experiment}.{step}.{protocol}.log",
+    params:
+        command=step("copies"),
+
+
+rule grid:
+    input:
+        weights="results/{experiment}/weights/{step}.safetensors",
+    output:
+        output=samples("grids/{step}.png", "grid", snapshot_label),
+    log:
+        "results/logs/grid/{experiment}.{step}.log",
+    conda:
+        "../../envs/networks.yaml"
+    resources:
+        gpu=gpus,
+    params:
+        command=step("grid"),
+        seeds=grid_seeds,
+        device=device,
+    shell:
+        "{params.command} --seeds {params.seeds} --device {params.device} --log {log}"
+
+
+# The same of the last snapshot, for seeds that somebody picked.
+use rule grid as curated with:
+    input:
+        weights=last_weights,
+    output:
+        output=samples("grids/curated.png", "curated", {"iteration": "last, curated"}),
+    log:
+        "results/logs/grid/{experiment}.curated.log",
+    params:
+        seeds=curated_seeds,
+
+
+# ------------------------------------------------------------------- of files that are there
+
+
 rule overview:
     input:
         experiment="results/{experiment}/experiment.json",
@@ -7,292 +128,76 @@ rule overview:
         data=all_reals,
         picture="results/{experiment}/compare.png",
     output:
-        report(
-            "results/{experiment}_overview.html",
-            caption="../report/overview.rst",
-            category="1 Overview",
-            labels={"experiment": "{experiment}"},
-        ),
+        output=shown("results/{experiment}_overview.html", "1 Overview", "overview"),
     log:
         "results/logs/overview/{experiment}.log",
     localrule: True
     conda:
         "../../envs/networks.yaml"
-    shell:
-        "python -m stylenat.steps.overview --experiment {input.experiment} --metrics {input.metrics}"
-        " --records {input.records} --data {input.data} --picture {input.picture}"
-        " --output {output} --log {log}"
-
-
-rule compare:
-    input:
-        weights=last_weights,
-        data=shown_reals,
-    output:
-        report(
-            "results/{experiment}/compare.png",
-            caption="../report/compare.rst",
-            category="2 Samples",
-            subcategory="{experiment}",
-            labels={"iteration": "last, below real images"},
-        ),
-    log:
-        "results/logs/compare/{experiment}.log",
-    conda:
-        "../../envs/networks.yaml"
-    resources:
-        gpu=gpus,
     params:
-        device=device,
+        command=step("overview"),
     shell:
-        "python -m stylenat.steps.compare --weights {input.weights} --data {input.data}"
-        " --output {output} --device {params.device} --log {log}"
+        "{params.command} --log {log}"
 
 
-rule grid:
+use rule overview as receptive with:
     input:
-        "results/{experiment}/weights/{step}.safetensors",
+        experiment="results/{experiment}/experiment.json",
     output:
-        report(
-            "results/{experiment}/grids/{step}.png",
-            caption="../report/grid.rst",
-            category="2 Samples",
-            subcategory="{experiment}",
-            labels=snapshot_label,
-        ),
-    log:
-        "results/logs/grid/{experiment}.{step}.log",
-    conda:
-        "../../envs/networks.yaml"
-    resources:
-        gpu=gpus,
-    params:
-        seeds=grid_seeds,
-        device=device,
-    shell:
-        "python -m stylenat.steps.grid --weights {input} --seeds {params.seeds} --output {output}"
-        " --device {params.device} --log {log}"
-
-
-# The same of the last snapshot, for seeds that somebody picked.
-use rule grid as curated with:
-    input:
-        last_weights,
-    output:
-        report(
-            "results/{experiment}/grids/curated.png",
-            caption="../report/curated.rst",
-            category="2 Samples",
-            subcategory="{experiment}",
-            labels={"iteration": "last, curated"},
-        ),
-    log:
-        "results/logs/grid/{experiment}.curated.log",
-    params:
-        seeds=curated_seeds,
-        device=device,
-
-
-rule latents:
-    input:
-        last_weights,
-    output:
-        truncation=report(
-            "results/{experiment}/latents/truncation.png",
-            caption="../report/truncation.rst",
-            category="3 Latent space",
-            labels={"experiment": "{experiment}", "picture": "truncation sweep"},
-        ),
-        mixing=report(
-            "results/{experiment}/latents/mixing.png",
-            caption="../report/mixing.rst",
-            category="3 Latent space",
-            labels={"experiment": "{experiment}", "picture": "style mixing"},
-        ),
-        interpolation=report(
-            "results/{experiment}/latents/interpolation.gif",
-            caption="../report/interpolation.rst",
-            category="3 Latent space",
-            labels={"experiment": "{experiment}", "picture": "interpolation"},
-        ),
-    log:
-        "results/logs/latents/{experiment}.log",
-    conda:
-        "../../envs/networks.yaml"
-    resources:
-        gpu=gpus,
-    params:
-        device=device,
-    shell:
-        "python -m stylenat.steps.latents --weights {input} --truncation {output.truncation}"
-        " --mixing {output.mixing} --interpolation {output.interpolation}"
-        " --device {params.device} --log {log}"
-
-
-rule play:
-    input:
-        weights=last_weights,
-        runtime="results/weights/onnxruntime-web.tgz",
-    output:
-        report(
-            "results/{experiment}/play.html",
-            caption="../report/play.rst",
-            category="3 Latent space",
-            labels={"experiment": "{experiment}", "picture": "sampling in the browser"},
-        ),
-    log:
-        "results/logs/play/{experiment}.log",
-    conda:
-        "../../envs/onnx.yaml"
-    shell:
-        "python -m stylenat.steps.play --weights {input.weights} --runtime {input.runtime}"
-        " --output {output} --log {log}"
-
-
-rule attention:
-    input:
-        last_weights,
-    output:
-        neighbourhoods=report(
-            "results/{experiment}/attention/neighbourhoods.png",
-            caption="../report/neighbourhoods.rst",
-            category="7 Attention",
-            labels={"experiment": "{experiment}", "picture": "weights of one pixel"},
-        ),
-        mean_query=report(
-            "results/{experiment}/attention/mean_query.png",
-            caption="../report/mean_query.rst",
-            category="7 Attention",
-            labels={"experiment": "{experiment}", "picture": "mean query against all keys"},
-        ),
-    log:
-        "results/logs/attention/{experiment}.log",
-    conda:
-        "../../envs/networks.yaml"
-    resources:
-        gpu=gpus,
-    params:
-        device=device,
-    shell:
-        "python -m stylenat.steps.attention --weights {input} --mean-query {output.mean_query}"
-        " --neighbourhoods {output.neighbourhoods} --device {params.device} --log {log}"
-
-
-rule reach:
-    input:
-        last_weights,
-    output:
-        csv="results/{experiment}/attention/reach.csv",
-        svg=report(
-            "results/{experiment}/attention/reach.svg",
-            caption="../report/reach.rst",
-            category="7 Attention",
-            labels={"experiment": "{experiment}", "picture": "how far heads look"},
-        ),
-        png="results/{experiment}/attention/reach.png",
-    log:
-        "results/logs/reach/{experiment}.log",
-    conda:
-        "../../envs/networks.yaml"
-    resources:
-        gpu=gpus,
-    params:
-        device=device,
-    shell:
-        "python -m stylenat.steps.reach --weights {input} --output {output.csv}"
-        " --figures {output.svg} {output.png} --device {params.device} --log {log}"
-
-
-rule spectrum:
-    input:
-        weights=last_weights,
-        data=shown_reals,
-    output:
-        report(
-            "results/{experiment}/spectrum.svg",
-            caption="../report/spectrum.rst",
-            category="5 Figures",
-            labels={"figure": "{experiment}: power spectrum"},
-        ),
-        "results/{experiment}/spectrum.png",
-    log:
-        "results/logs/spectrum/{experiment}.log",
-    conda:
-        "../../envs/networks.yaml"
-    resources:
-        gpu=gpus,
-    params:
-        device=device,
-    shell:
-        "python -m stylenat.steps.spectrum --weights {input.weights} --data {input.data}"
-        " --figures {output} --device {params.device} --log {log}"
-
-
-rule receptive:
-    input:
-        "results/{experiment}/experiment.json",
-    output:
-        report(
-            "results/{experiment}/receptive.svg",
-            caption="../report/receptive.rst",
-            category="7 Attention",
-            labels={"experiment": "{experiment}", "picture": "receptive fields"},
-        ),
-        "results/{experiment}/receptive.png",
+        outputs=both(picture("receptive.svg", "7 Attention", "receptive fields")),
     log:
         "results/logs/receptive/{experiment}.log",
     localrule: True
     conda:
         "../../envs/report.yaml"
-    shell:
-        "python -m stylenat.steps.receptive --experiment {input} --outputs {output} --log {log}"
-
-
-rule copies:
-    input:
-        neighbours="results/{experiment}/neighbours/{step}.{protocol}.npz",
-        weights="results/{experiment}/weights/{step}.safetensors",
-        data=dataset,
-    output:
-        report(
-            "results/{experiment}/copies/{step}.{protocol}.png",
-            caption="../report/copies.rst",
-            category="8 Memorisation",
-            labels={"experiment": "{experiment}", "protocol": "{protocol}"},
-        ),
-    log:
-        "results/logs/copies/{experiment}.{step}.{protocol}.log",
-    conda:
-        "../../envs/networks.yaml"
-    resources:
-        gpu=gpus,
     params:
-        device=device,
-    shell:
-        "python -m stylenat.steps.copies --neighbours {input.neighbours} --weights {input.weights}"
-        " --data {input.data} --output {output} --device {params.device} --log {log}"
+        command=step("receptive"),
 
 
-rule curve:
+use rule overview as curve with:
     input:
         records=training_records,
         metrics=all_metrics,
     output:
-        report(
-            "results/{experiment}/training.svg",
-            caption="../report/curve.rst",
-            category="6 Training",
-            labels={"experiment": "{experiment}"},
-        ),
-        "results/{experiment}/training.png",
+        outputs=both(shown("results/{experiment}/training.svg", "6 Training", "curve")),
     log:
         "results/logs/curve/{experiment}.log",
     localrule: True
     conda:
         "../../envs/report.yaml"
-    shell:
-        "python -m stylenat.steps.curve --records {input.records} --metrics {input.metrics}"
-        " --outputs {output} --log {log}"
+    params:
+        command=step("curve"),
+
+
+use rule overview as figures with:
+    input:
+        tables=tables(config["run"]),
+        published=PUBLISHED,
+    output:
+        fid_vs_params=figure("figures/fid_vs_params", "FID vs parameters", "figures"),
+        fid_vs_throughput=figure("figures/fid_vs_throughput", "FID vs throughput", "figures"),
+        fid_vs_images=figure("figures/fid_vs_images", "FID vs images seen", "progress"),
+    log:
+        "results/logs/figures/figures.log",
+    localrule: True
+    conda:
+        "../../envs/report.yaml"
+    params:
+        command=step("figures"),
+
+
+use rule overview as play with:
+    input:
+        weights=last_weights,
+        runtime="results/weights/onnxruntime-web.tgz",
+    output:
+        output=picture("play.html", "3 Latent space", "sampling in the browser"),
+    log:
+        "results/logs/play/{experiment}.log",
+    conda:
+        "../../envs/onnx.yaml"
+    params:
+        command=step("play"),
 
 
 rule tables:
@@ -301,27 +206,21 @@ rule tables:
         experiment="results/{experiment}/experiment.json",
         published=ancient(PUBLISHED),
     output:
-        csv="results/{experiment}_{table}.csv",
-        html=report(
-            "results/{experiment}_{table}.html",
-            caption="../report/table.rst",
-            category="4 Tables",
-            labels={"experiment": "{experiment}", "table": "{table}"},
-        ),
+        output="results/{experiment}_{table}.csv",
+        html=shown("results/{experiment}_{table}.html", "4 Tables", "table", table="{table}"),
     log:
         "results/logs/tables/{experiment}_{table}.log",
     localrule: True
     conda:
         "../../envs/networks.yaml"
     params:
+        command=step("tables"),
         table="{table}",
         # In place of its time, which says when it was checked out: tables that came from another
         # machine are drawn there, not made again from the beginning.
         published=published_content,
     shell:
-        "python -m stylenat.steps.tables --table {params.table} --experiment {input.experiment}"
-        " --records {input.records} --published {input.published}"
-        " --output {output.csv} --html {output.html} --log {log}"
+        "{params.command} --table {params.table} --log {log}"
 
 
 use rule tables as tables_side_by_side with:
@@ -330,14 +229,13 @@ use rule tables as tables_side_by_side with:
         experiment=compared_experiments(),
         published=ancient(PUBLISHED),
     output:
-        csv="results/comparison_throughput.csv",
+        output="results/comparison_throughput.csv",
         html="results/comparison_throughput.html",
     log:
         "results/logs/tables/comparison_throughput.log",
     localrule: True
     params:
         table="throughput",
-        published=published_content,
 
 
 rule ablation_table:
@@ -348,20 +246,15 @@ rule ablation_table:
         experiments=family_generators,
         published=ancient(PUBLISHED),
     output:
-        csv="results/ablations/{family}.csv",
-        html=report(
+        output="results/ablations/{family}.csv",
+        html=shown(
             "results/ablations/{family}.html",
-            caption="../report/ablation.rst",
-            category="4 Tables",
-            labels={"experiment": "{family}", "table": "ablation"},
+            "4 Tables",
+            "ablation",
+            experiment="{family}",
+            table="ablation",
         ),
-        svg=report(
-            "results/ablations/{family}.svg",
-            caption="../report/ablation.rst",
-            category="5 Figures",
-            labels={"figure": "{family}"},
-        ),
-        png="results/ablations/{family}.png",
+        figures=figure("ablations/{family}", "{family}", "ablation"),
     log:
         "results/logs/ablation_table/{family}.log",
     wildcard_constraints:
@@ -370,48 +263,8 @@ rule ablation_table:
     conda:
         "../../envs/networks.yaml"
     params:
+        command=step("ablation_table"),
         family=family_values,
         published=published_content,
     shell:
-        "python -m stylenat.steps.ablation_table --family {params.family:q} --metrics {input.metrics}"
-        " --training {input.training} --throughput {input.throughput}"
-        " --experiments {input.experiments} --published {input.published}"
-        " --output {output.csv} --html {output.html} --figures {output.svg} {output.png} --log {log}"
-
-
-rule figures:
-    input:
-        tables=tables(config["run"]),
-        published=PUBLISHED,
-    output:
-        fid_vs_params=report(
-            "results/figures/fid_vs_params.svg",
-            caption="../report/figures.rst",
-            category="5 Figures",
-            labels={"figure": "FID vs parameters"},
-        ),
-        fid_vs_params_png="results/figures/fid_vs_params.png",
-        fid_vs_throughput=report(
-            "results/figures/fid_vs_throughput.svg",
-            caption="../report/figures.rst",
-            category="5 Figures",
-            labels={"figure": "FID vs throughput"},
-        ),
-        fid_vs_throughput_png="results/figures/fid_vs_throughput.png",
-        fid_vs_images=report(
-            "results/figures/fid_vs_images.svg",
-            caption="../report/progress.rst",
-            category="5 Figures",
-            labels={"figure": "FID vs images seen"},
-        ),
-        fid_vs_images_png="results/figures/fid_vs_images.png",
-    log:
-        "results/logs/figures/figures.log",
-    localrule: True
-    conda:
-        "../../envs/report.yaml"
-    shell:
-        "python -m stylenat.steps.figures --tables {input.tables} --published {input.published}"
-        " --fid-vs-params {output.fid_vs_params} {output.fid_vs_params_png}"
-        " --fid-vs-throughput {output.fid_vs_throughput} {output.fid_vs_throughput_png}"
-        " --fid-vs-images {output.fid_vs_images} {output.fid_vs_images_png} --log {log}"
+        "{params.command} --family {params.family:q} --log {log}"
