@@ -2,13 +2,15 @@
 
 import argparse
 import logging
+import math
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -45,6 +47,18 @@ def add_weights(to: argparse.ArgumentParser) -> None:
         required=True,
         help="generator: safetensors file, folder of `stylenat publish`, address, or user/name of the hub",
     )
+
+
+def add_files(to: argparse.ArgumentParser, many: bool = False, **options: str) -> None:
+    """Required options, each the path of a file, or of ``many``, with its help."""
+    for name, described in options.items():
+        to.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=Path,
+            nargs="+" if many else None,
+            required=True,
+            help=described,
+        )
 
 
 def _weights(source: str) -> Path:
@@ -102,6 +116,13 @@ def progress(
         dynamic_ncols=terminal,
         disable=int(os.environ.get("RANK", "0")) != 0,
     )
+
+
+def pictures(made: Iterable[np.ndarray], shape: Sequence[int]) -> np.ndarray:
+    """Images while they are made, with a progress bar: uint8 (*shape, S, S, 3)."""
+    bar = progress(made, total=math.prod(shape), desc="sampling", unit="img")
+    images = np.stack(list(bar))
+    return images.reshape(*shape, *images.shape[1:])
 
 
 def _open_log(path: Path | None) -> None:

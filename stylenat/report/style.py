@@ -1,9 +1,10 @@
 """How figures look: one style, colours the colour-blind can tell apart, files that reproduce."""
 
+import math
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -19,7 +20,7 @@ from stylenat.io import atomic
 VERMILLION, SKY, BLUE, GREEN, BLACK = "#d55e00", "#56b4e9", "#0072b2", "#009e73", "#1a1a1a"
 PURPLE, GREY = "#cc79a7", "#6b6b6b"
 
-RC: dict[str, Any] = {
+RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so figures look the same everywhere
     "font.size": 8,
     "axes.titlesize": 9,
@@ -37,19 +38,36 @@ RC: dict[str, Any] = {
     "lines.linewidth": 1.2,
     "svg.hashsalt": "stylenat",  # with no date below: the same data give the same bytes
 }
-DPI = 200
+DPI = 200  # a picture of 128 pixels is 16 mm wide on paper
 PAGE = (
     6.875  # inches: the text of a two-column paper; nothing is wider, so no font shrinks in print
 )
 
 
 def new_figure(
-    width: float, height: float, layout: str | None = "constrained", dpi: float = DPI
+    width: float,
+    height: float,
+    layout: Literal["constrained"] | None = "constrained",
+    dpi: float = DPI,
 ) -> Figure:
     """An empty figure of that many inches; needs no display. Call it inside :func:`styled`."""
     figure = Figure(figsize=(width, height), layout=layout, dpi=dpi)
     FigureCanvasAgg(figure)
     return figure
+
+
+def panels(
+    count: int, columns: int, height: float, extra: float = 0.0, sharex: bool = False
+) -> tuple[Figure, list[Axes]]:
+    """A figure of ``count`` axes, of which ``columns`` are as wide as a page; ``height`` of a row, and
+    ``extra`` below all, in inches."""
+    across = min(count, columns)
+    rows = math.ceil(count / across)
+    figure = new_figure(across * PAGE / columns, rows * height + extra)
+    axes = figure.subplots(rows, across, squeeze=False, sharex=sharex).flatten()
+    for unused in axes[count:]:
+        unused.remove()
+    return figure, list(axes[:count])
 
 
 def styled() -> AbstractContextManager[None]:
@@ -62,7 +80,7 @@ def text_width(text: str, size: float) -> float:
     if not text:
         return 0.0
     font = FontProperties(family=RC["font.family"])
-    return TextPath((0, 0), text, size, prop=font).get_extents().x1 / 72
+    return float(TextPath((0, 0), text, size, prop=font).get_extents().x1) / 72
 
 
 def set_range(ax: Axes, axis: str, values: list[float]) -> None:
@@ -78,6 +96,9 @@ def set_range(ax: Axes, axis: str, values: list[float]) -> None:
     else:
         room = 0.25 * (high - low) or 0.5 * high or 1.0
         ax.set(**{f"{axis}lim": (max(low - room, 0), high + room)})
+
+
+FORMATS = "one file per format (.svg, .png)"  # what an option for figures is told
 
 
 def save(figure: Figure, paths: Iterable[Path], facts: dict[str, str] | None = None) -> None:

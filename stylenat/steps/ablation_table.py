@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -71,22 +70,13 @@ def _family(text: str) -> Family:
 def main() -> None:
     options = command.parser(__doc__)
     options.add_argument("--family", type=_family, required=True, help="its runs as JSON")
-    options.add_argument(
-        "--metrics", type=Path, nargs="+", required=True, help="records of every run, and the floor"
-    )
-    options.add_argument(
-        "--training", type=Path, nargs="+", required=True, help="training records of every run"
-    )
-    options.add_argument("--throughput", type=Path, required=True, help="sampling speeds")
-    options.add_argument(
-        "--experiments", type=Path, nargs="+", required=True, help="the first run of every variant"
-    )
-    options.add_argument("--published", type=Path, required=True, help="published results (CSV)")
-    options.add_argument("--output", type=Path, required=True, help="the table (CSV)")
-    options.add_argument("--html", type=Path, required=True, help="the same table as a page")
-    options.add_argument(
-        "--figures", type=Path, nargs="+", required=True, help="one file per format (.svg, .png)"
-    )
+    command.add_files(options, many=True, metrics="records of every run, and the floor")
+    command.add_files(options, many=True, training="training records of every run")
+    command.add_files(options, throughput="sampling speeds")
+    command.add_files(options, many=True, experiments="the first run of every variant")
+    command.add_files(options, published="published results (CSV)", output="the table (CSV)")
+    command.add_files(options, html="the same table as a page")
+    command.add_files(options, many=True, figures=style.FORMATS)
     command.main(options, run)
 
 

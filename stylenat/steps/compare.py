@@ -1,7 +1,6 @@
 """One PNG to judge a generator by: real images above, samples below; nothing is picked."""
 
 import argparse
-from pathlib import Path
 
 import numpy as np
 
@@ -22,16 +21,16 @@ def run(args: argparse.Namespace) -> None:
     if len(store) < count:
         raise UserError(f"{args.data} holds {len(store)} images; the picture needs {count}.")
     generator = load_generator(args.weights, args.device)
-    made = list(command.progress(generate(generator, range(count)), total=count, unit="img"))
-    real = [store.read(index) for index in range(count)]
-    if real[0].shape != made[0].shape:
+    made = command.pictures(generate(generator, range(count)), [count])
+    real = np.stack([store.read(index) for index in range(count)])
+    if real.shape != made.shape:
         raise UserError(
-            f"{args.data} holds images of {real[0].shape[0]}², {args.weights} makes "
-            f"{made[0].shape[0]}²; give the data set it was trained on."
+            f"{args.data} holds images of {real.shape[1]}², {args.weights} makes {made.shape[1]}²; "
+            "give the data set it was trained on."
         )
     with style.styled():
         figure = draw_mosaic(
-            np.stack(real + made).reshape(2 * ROWS, COLUMNS, *real[0].shape),
+            np.concatenate((real, made)).reshape(2 * ROWS, COLUMNS, *real.shape[1:]),
             ["real", *[""] * (ROWS - 1), "sampled", *[""] * (ROWS - 1)],
             [""] * COLUMNS,
             sources=(ROWS, 0),
@@ -49,8 +48,7 @@ def main() -> None:
     options = command.parser(__doc__)
     command.add_device(options)
     command.add_weights(options)
-    options.add_argument("--data", type=Path, required=True, help="the reals (LMDB)")
-    options.add_argument("--output", type=Path, required=True, help="the PNG")
+    command.add_files(options, data="the reals (LMDB)", output="the PNG")
     command.main(options, run)
 
 

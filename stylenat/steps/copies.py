@@ -1,7 +1,6 @@
 """Draw samples beside the training images nearest to them, copies framed."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,12 +27,8 @@ def run(args: argparse.Namespace) -> None:
     generator = load_generator(args.weights, args.device)
     # `generate` computes seeds of one pass together if they are neighbours.
     made = dict(zip(sorted(seeds), generate(generator, sorted(seeds)), strict=True))
-    pictures = np.stack(
-        [
-            np.stack([made[seed], *(store.read(int(index)) for index in row)])
-            for seed, row in zip(seeds, indices, strict=True)
-        ]
-    )
+    rows = zip(seeds, indices.tolist(), strict=True)
+    pictures = np.array([[made[seed], *map(store.read, row)] for seed, row in rows])
     copies = {(row, 0) for row in range(len(seeds)) if distances[row, 0] <= record["threshold"]}
     footer = (
         f"Under the training images: Euclidean distance in the features of {record['extractor']}. "
@@ -42,17 +37,12 @@ def run(args: argparse.Namespace) -> None:
         f"{record['copies']:.2%} of all {record['n_generated']:,} samples are copies. Shown: of "
         f"the first {len(arrays['seeds'])} the {len(seeds)} nearest to a training image."
     )
+    order = ["nearest", "2nd", "3rd", *(f"{n}th" for n in range(4, indices.shape[1] + 1))]
     with style.styled():
         figure = draw_mosaic(
             pictures,
             [f"seed {seed}" for seed in seeds],
-            [
-                "sample",
-                "nearest",
-                "2nd",
-                "3rd",
-                *(f"{n}th" for n in range(4, indices.shape[1] + 1)),
-            ],
+            ["sample", *order],
             notes=[["", *(f"{distance:.3g}" for distance in row)] for row in distances],
             framed=copies,
             sources=(0, 1),
@@ -78,10 +68,9 @@ def _require_same(args: argparse.Namespace, record: dict[str, Any], store: Image
 def main() -> None:
     options = command.parser(__doc__)
     command.add_device(options)
-    options.add_argument("--neighbours", type=Path, required=True, help="of the step neighbours")
     command.add_weights(options)
-    options.add_argument("--data", type=Path, required=True, help="the training images (LMDB)")
-    options.add_argument("--output", type=Path, required=True, help="the PNG")
+    command.add_files(options, neighbours="of the step neighbours")
+    command.add_files(options, data="the training images (LMDB)", output="the PNG")
     command.main(options, run)
 
 

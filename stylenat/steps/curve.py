@@ -19,15 +19,11 @@ def run(args: argparse.Namespace) -> None:
 
 def main() -> None:
     options = command.parser(__doc__)
-    options.add_argument(
-        "--records", type=Path, nargs="+", required=True, help="JSON lines of every segment"
-    )
+    command.add_files(options, many=True, records="JSON lines of every segment")
     options.add_argument(
         "--metrics", type=Path, nargs="*", default=[], help="metric records of the snapshots"
     )
-    options.add_argument(
-        "--outputs", type=Path, nargs="+", required=True, help="one file per format (.svg, .png)"
-    )
+    command.add_files(options, many=True, outputs=style.FORMATS)
     command.main(options, run)
 
 

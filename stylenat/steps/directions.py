@@ -6,7 +6,6 @@ Principal directions of w (GANSpace), and those that the layers which read w enl
 import argparse
 from pathlib import Path
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -54,17 +53,12 @@ def draw_walks(
     ``what`` the shares are of.
     """
     path = walks(styles(generator, [seed])[0], directions)
-    pictures = command.progress(
-        render(generator, path.flatten(0, 1)), total=path.shape[:2].numel(), unit="img"
-    )
-    flat = np.stack(list(pictures))
+    pictures = command.pictures(render(generator, path.flatten(0, 1)), path.shape[:2])
     rows = [f"{n}: {share:.1%} {what}" for n, share in enumerate(directions.shares.tolist(), 1)]
     columns = ["0" if step == 0 else f"{step:+g} σ" for step in STEPS]
     middle = STEPS.index(0)
     framed = {(row, middle) for row in range(len(rows))}
-    figure = draw_mosaic(
-        flat.reshape(*path.shape[:2], *flat.shape[1:]), rows, columns, None, framed
-    )
+    figure = draw_mosaic(pictures, rows, columns, framed=framed)
     facts = {
         "seed": str(seed),
         "steps": ", ".join(f"{step:g}" for step in STEPS),
@@ -87,8 +81,8 @@ def main() -> None:
     command.add_weights(options)
     options.add_argument("--count", type=int, default=6, help="directions of each kind")
     options.add_argument("--seed", type=int, default=0, help="of the sample that is moved")
-    options.add_argument("--principal", type=Path, required=True, help="PNG of the directions of w")
-    options.add_argument("--style", type=Path, required=True, help="PNG of those of the layers")
+    command.add_files(options, principal="PNG of the directions of w")
+    command.add_files(options, style="PNG of those of the layers")
     options.add_argument("--vectors", type=Path, help="also write the directions (npz)")
     command.main(options, run)
 

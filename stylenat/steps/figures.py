@@ -16,15 +16,11 @@ def run(args: argparse.Namespace) -> None:
     published = read_published(args.published)
     measured = read_measured(args.tables)
     for ours in measured:
+        name = ours.experiment
         if ours.params_m is None:
-            command.log.warning(
-                "%s: no record counts its parameters, so fid_vs_params leaves it out",
-                ours.experiment,
-            )
+            command.log.warning("%s: its parameters are not counted: not in fid_vs_params", name)
         if not ours.speeds:
-            command.log.warning(
-                "%s: no throughput table, so fid_vs_throughput leaves it out", ours.experiment
-            )
+            command.log.warning("%s: no throughput table: not in fid_vs_throughput", name)
     for draw, outputs in (
         (partial(draw_fid_scatter, PARAMETERS, published, measured), args.fid_vs_params),
         (partial(draw_fid_scatter, THROUGHPUT, published, measured), args.fid_vs_throughput),
@@ -44,9 +40,7 @@ def main() -> None:
     )
     options.add_argument("--published", type=Path, required=True, help="published results (CSV)")
     for name in ("--fid-vs-params", "--fid-vs-throughput", "--fid-vs-images"):
-        options.add_argument(
-            name, type=Path, nargs="+", default=[], help="one file per format (.svg, .png)"
-        )
+        options.add_argument(name, type=Path, nargs="+", default=[], help=style.FORMATS)
     command.main(options, run)
 
 

@@ -3,8 +3,6 @@
 import argparse
 from pathlib import Path
 
-import numpy as np
-
 from stylenat import command
 from stylenat.models import load_generator
 from stylenat.models.latents import generate, parse_seeds
@@ -14,9 +12,8 @@ from stylenat.pictures import save_grid
 def run(args: argparse.Namespace) -> None:
     seeds = parse_seeds(args.seeds)
     generator = load_generator(args.weights, args.device)
-    pictures = generate(generator, seeds, args.truncation)
-    bar = command.progress(pictures, total=len(seeds), desc="sampling", unit="img")
-    save_grid(args.output, np.stack(list(bar)), args.seeds, args.truncation)
+    pictures = command.pictures(generate(generator, seeds, args.truncation), [len(seeds)])
+    save_grid(args.output, pictures, args.seeds, args.truncation)
     command.log.info("%s: seeds %s, truncation %s", args.output, args.seeds, args.truncation)
 
 

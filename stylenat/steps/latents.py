@@ -146,11 +146,7 @@ def interpolate(
 
 def _render(generator: Generator, w: Tensor) -> np.ndarray:
     """w (a, b, …) → uint8 (a, b, S, S, 3)."""
-    pictures = command.progress(
-        render(generator, w.flatten(0, 1)), total=w.shape[:2].numel(), desc="sampling", unit="img"
-    )
-    flat = np.stack(list(pictures))
-    return flat.reshape(*w.shape[:2], *flat.shape[1:])
+    return command.pictures(render(generator, w.flatten(0, 1)), w.shape[:2])
 
 
 def main() -> None:

@@ -25,20 +25,13 @@ def run(args: argparse.Namespace) -> None:
 
 def main() -> None:
     options = command.parser(__doc__)
-    options.add_argument("--experiment", type=Path, required=True, help="resolved experiment")
-    options.add_argument("--metrics", type=Path, required=True, help="its table of all metrics")
+    command.add_files(options, experiment="resolved experiment", metrics="its table of all metrics")
     options.add_argument(
         "--records", type=Path, nargs="*", default=[], help="JSON lines of every segment"
     )
-    options.add_argument(
-        "--data",
-        type=Path,
-        nargs="+",
-        required=True,
-        help="the training images (LMDB), then the held-out ones if there are any",
-    )
-    options.add_argument("--picture", type=Path, required=True, help="of the step compare")
-    options.add_argument("--output", type=Path, required=True, help="the page (HTML)")
+    reals = "the training images (LMDB), then the held-out ones if there are any"
+    command.add_files(options, many=True, data=reals)
+    command.add_files(options, picture="of the step compare", output="the page (HTML)")
     command.main(options, run)
 
 

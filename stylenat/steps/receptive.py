@@ -1,7 +1,6 @@
 """Draw what a pixel sees at every level, from the kernels and dilations of an experiment."""
 
 import argparse
-from pathlib import Path
 
 from stylenat import command
 from stylenat.config import ExperimentConfig
@@ -19,10 +18,8 @@ def run(args: argparse.Namespace) -> None:
 
 def main() -> None:
     options = command.parser(__doc__)
-    options.add_argument("--experiment", type=Path, required=True, help="resolved experiment")
-    options.add_argument(
-        "--outputs", type=Path, nargs="+", required=True, help="one file per format (.svg, .png)"
-    )
+    command.add_files(options, experiment="resolved experiment")
+    command.add_files(options, many=True, outputs=style.FORMATS)
     command.main(options, run)
 
 

@@ -42,9 +42,7 @@ def main() -> None:
     command.add_weights(options)
     options.add_argument("--data", type=Path, required=True, help="the reals (LMDB)")
     options.add_argument("--images", type=int, default=256, help="of each, at most")
-    options.add_argument(
-        "--figures", type=Path, nargs="+", required=True, help="one file per format (.svg, .png)"
-    )
+    command.add_files(options, many=True, figures=style.FORMATS)
     command.main(options, run)
 
 

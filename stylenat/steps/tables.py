@@ -1,7 +1,6 @@
 """Join an experiment's records with the published results: one table as CSV and as a page."""
 
 import argparse
-from pathlib import Path
 
 from stylenat import command
 from stylenat.config import ExperimentConfig
@@ -40,19 +39,10 @@ def main() -> None:
         help="fid, fd_lite0, …: a Fréchet distance at every snapshot; metrics: everything about the "
         "last one; or throughput",
     )
-    options.add_argument(
-        "--experiment",
-        type=Path,
-        nargs="+",
-        required=True,
-        help="resolved experiment; for throughput, all that were measured side by side",
-    )
-    options.add_argument(
-        "--records", type=Path, nargs="+", required=True, help="their JSON records"
-    )
-    options.add_argument("--published", type=Path, required=True, help="published results (CSV)")
-    options.add_argument("--output", type=Path, required=True, help="the table (CSV)")
-    options.add_argument("--html", type=Path, required=True, help="the same table as a page")
+    resolved = "resolved experiment; for throughput, all that were measured side by side"
+    command.add_files(options, many=True, experiment=resolved, records="their JSON records")
+    command.add_files(options, published="published results (CSV)", output="the table (CSV)")
+    command.add_files(options, html="the same table as a page")
     command.main(options, run)
 
 
