@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
+from stylenat.blocks.hydra import HeadGroup
 from stylenat.config import ModelConfig
 from stylenat.pictures import fit, save_animation
 from stylenat.report import style
@@ -68,7 +69,7 @@ def group_maps(size: int, heads: int) -> list[GroupMaps]:
                 maps[:, : 3 * dilation : dilation, : 3 * dilation : dilation] = RANDOM.random(
                     (3, 3)
                 )
-                found.append(GroupMaps(level, block, 3, dilation, maps))
+                found.append(GroupMaps(level, block, HeadGroup(heads, 3, dilation), maps))
     return found
 
 
@@ -207,7 +208,9 @@ def test_maps_are_drawn_over_the_pixels_they_belong_to():
     maps = np.zeros((1, 8, 8))
     maps[0, 2, 6] = 1.0
     with style.styled():
-        figure = draw_neighbourhoods(noise(32, 32), 0, (8, 24), [GroupMaps(1, 0, 3, 1, maps)])
+        figure = draw_neighbourhoods(
+            noise(32, 32), 0, (8, 24), [GroupMaps(1, 0, HeadGroup(1, 3, 1), maps)]
+        )
     ax = figure.axes[0]
     x0, x1, y1, y0 = ax.images[1].get_extent()  # the first is the sample in colours
     keys = ax.collections[0].get_paths()[0].get_extents()
@@ -252,7 +255,7 @@ def test_a_mosaic_shows_every_pixel(tmp_path, side):
 def test_framed_pictures_alone_get_a_frame():
     with style.styled():
         figure = draw_mosaic(noise(2, 2, 32, 32), ["", ""], ["a", "b"], framed={(1, 0)})
-    assert len(figure.artists) == 1
+    assert len(figure.axes[0].patches) == 1
 
 
 def test_large_pictures_are_averaged_and_small_ones_enlarged():

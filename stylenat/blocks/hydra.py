@@ -15,6 +15,10 @@ class HeadGroup:
     kernel_size: int
     dilation: int
 
+    @property
+    def name(self) -> str:
+        return f"{self.kernel_size}×{self.kernel_size}, d = {self.dilation}"
+
 
 def head_groups(config: LevelConfig, level: int) -> tuple[HeadGroup, ...]:
     """Head groups of a neighbourhood-attention level (1 = 8²).
@@ -63,7 +67,7 @@ def views(config: LevelConfig, level: int) -> list[View]:
     return [
         View(
             group.heads,
-            f"{group.kernel_size}×{group.kernel_size}, d = {group.dilation}",
+            group.name,
             axis_windows(side, group.kernel_size, group.dilation)[0],
         )
         for group in head_groups(config, level)

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import numpy as np
-from matplotlib.collections import PatchCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from stylenat.blocks.hydra import HeadGroup
 from stylenat.report.board import FONT, GAP, LINE, SIDE, WIDTH, Board, blank
 from stylenat.report.style import BLACK, SKY, VERMILLION, text_width
 
@@ -32,17 +33,12 @@ class GroupMaps:
 
     level: int
     block: int
-    kernel_size: int
-    dilation: int
+    heads: HeadGroup
     maps: np.ndarray  # (heads, side, side)
 
     @property
     def side(self) -> int:
-        return self.maps.shape[1]
-
-    @property
-    def name(self) -> str:
-        return f"{self.kernel_size}×{self.kernel_size}, d = {self.dilation}"
+        return int(self.maps.shape[1])
 
 
 def draw_mean_query(picture: np.ndarray, seed: int, groups: list[GroupMaps]) -> Figure:
@@ -50,34 +46,33 @@ def draw_mean_query(picture: np.ndarray, seed: int, groups: list[GroupMaps]) -> 
 
     A line of maps per block, a bracket over the heads of a group.
     """
-    levels = _by_level(groups)
-    first_blocks = [[g for g in level if g.block == level[0].block] for level in levels]
-    heads = max(sum(len(g.maps) for g in block) for block in first_blocks)
+    blocks = [list(block) for _, block in groupby(groups, lambda group: (group.level, group.block))]
+    brackets = len({group.level for group in groups})
+    heads = max(sum(len(group.maps) for group in block) for block in blocks)
     left = SIDE + 3 * GAP + text_width(_block_name(groups[-1]), FONT)
     cell = min(LARGEST, (WIDTH - left) / heads - GAP)
-    lines = [len({g.block for g in level}) for level in levels]
-    height = sum(LINE + GAP + count * (cell + GAP) for count in lines)
+    height = brackets * (LINE + GAP) + len(blocks) * (cell + GAP)
     board = blank(left + heads * (cell + GAP), max(height, SIDE + 4 * LINE + GAP))
     y = _draw_sample(board, picture, seed, LINE + GAP)
     board.colour_scale(COLOURS, 0, y + LINE, "low", "high")
     board.write(0, y + 2 * LINE, "logit, range of each map", "left")
-    y = 0.0
-    for level, first in zip(levels, first_blocks, strict=True):
-        x = left
-        for group in first:
-            width = len(group.maps) * (cell + GAP) - GAP
-            fits = text_width(group.name, FONT) < width
-            name = group.name if fits else f"d = {group.dilation}"
-            board.write(x + width / 2, y + LINE / 2, name)
-            board.axes.plot((x, x + width), (y + LINE + GAP / 2,) * 2, color=BLACK, linewidth=0.8)
-            x += width + GAP
-        y += LINE + GAP
-        for block in sorted({g.block for g in level}):
-            members = [g for g in level if g.block == block]
-            board.write(left - GAP, y + cell / 2, _block_name(members[0]), "right")
-            for head, values in enumerate(np.concatenate([g.maps for g in members])):
-                board.picture(values, left + head * (cell + GAP), y, cell, cmap=COLOURS)
-            y += cell + GAP
+    y, level = 0.0, None
+    for block in blocks:
+        if block[0].level != level:
+            level, x = block[0].level, left
+            for group in block:
+                width = len(group.maps) * (cell + GAP) - GAP
+                fits = text_width(group.heads.name, FONT) < width
+                name = group.heads.name if fits else f"d = {group.heads.dilation}"
+                board.write(x + width / 2, y + LINE / 2, name)
+                below = (y + LINE + GAP / 2,) * 2
+                board.axes.plot((x, x + width), below, color=BLACK, linewidth=0.8)
+                x += width + GAP
+            y += LINE + GAP
+        board.write(left - GAP, y + cell / 2, _block_name(block[0]), "right")
+        for head, values in enumerate(np.concatenate([group.maps for group in block])):
+            board.picture(values, left + head * (cell + GAP), y, cell, cmap=COLOURS)
+        y += cell + GAP
     return board.figure
 
 
@@ -88,7 +83,7 @@ def draw_neighbourhoods(
 
     A line of panels per level: the groups of its first block, then those of its second.
     """
-    levels = _by_level(groups)
+    levels = [list(level) for _, level in groupby(groups, lambda group: group.level)]
     blocks = 1 + max(group.block for group in groups)
     panels = max(len(level) // blocks for level in levels)  # of a block
     left = SIDE + 3 * GAP + text_width(f"{groups[-1].side}²", FONT)
@@ -113,10 +108,10 @@ def draw_neighbourhoods(
             block, within = divmod(index, len(level) // blocks)
             x = left + (block * panels + within) * (cell + GAP)
             weights = group.maps.mean(0)
-            query = tuple(p * group.side // size for p in place)
-            _draw_panel(board, grey, weights, query, x, y, cell)
-            largest = weights.max() * group.kernel_size**2
-            board.write(x + cell / 2, y + cell + LINE / 2, f"{group.name}, ≤ {largest:.1f}")
+            query = place[0] * group.side // size, place[1] * group.side // size
+            _draw_panel(board, grey, weights, query, (x, y), cell)
+            largest = weights.max() * group.heads.kernel_size**2
+            board.write(x + cell / 2, y + cell + LINE / 2, f"{group.heads.name}, ≤ {largest:.1f}")
     return board.figure
 
 
@@ -132,66 +127,42 @@ def _draw_panel(
     grey: np.ndarray,
     weights: np.ndarray,
     query: tuple[int, int],
-    x: float,
-    y: float,
+    corner: tuple[float, float],
     side: float,
 ) -> None:
-    """The whole map; a neighbourhood too small to see also enlarged, in the corner away from it."""
+    """The whole map; a neighbourhood too small to see also enlarged, in the corner away from it.
+
+    A square for each key, the more opaque the larger its weight, and a frame round the query.
+    """
     keys = np.argwhere(weights > 0)
-    span = int(np.ptp(keys, axis=0).max()) + 1
-    length = len(weights)
-    _draw_keys(board, grey, weights, query, (0, 0, length), x, y, side)
-    if span > CLOSE_UP * length:
-        return
-    window = (*np.clip(keys.min(0) - 1, 0, length - span - 2).tolist(), span + 2)
-    part = 0.6 * side
-    shift = side - part
-    corner_x = x if query[1] >= length / 2 else x + shift
-    corner_y = y if query[0] >= length / 2 else y + shift
-    _draw_keys(board, grey, weights, query, window, corner_x, corner_y, part)
-    frame = Rectangle((corner_x, corner_y), part, part, fill=False, edgecolor="white")
-    board.axes.add_patch(frame)
-
-
-def _draw_keys(
-    board: Board,
-    grey: np.ndarray,
-    weights: np.ndarray,
-    query: tuple[int, int],
-    window: tuple[int, int, int],
-    x: float,
-    y: float,
-    side: float,
-) -> None:
-    """The ``window`` (row, column, length) of the map on its part of the image: a square per key,
-    the more opaque the larger its weight, and a frame round the query."""
-    top, left, length = window
-    scale = len(grey) // len(weights)
-    rows, columns = (slice(p * scale, (p + length) * scale) for p in (top, left))
-    board.picture(grey[rows, columns], x, y, side, cmap="gray", vmin=0, vmax=1)
-    keys = np.argwhere(weights > 0)
-    pixel = side / length
-    edge = max(pixel, SMALLEST)
-
-    def square(row: int, column: int) -> Rectangle:
-        inset = (pixel - edge) / 2
-        corner = (x + (column - left) * pixel + inset, y + (row - top) * pixel + inset)
-        return Rectangle(corner, edge, edge)
-
     values = weights[weights > 0]
     colours = np.tile(to_rgba(VERMILLION), (len(keys), 1))
     colours[:, 3] = values / values.max()
-    squares = [square(*key) for key in keys]
-    board.axes.add_collection(
-        PatchCollection(squares, facecolors=colours, edgecolors="white", linewidths=0.3),
-        autolim=False,
-    )
-    board.axes.add_patch(square(*query)).set(fill=False, edgecolor=SKY, linewidth=1.5)
+    shown: dict[str, Any] = {"facecolors": colours, "edgecolors": "white", "linewidths": 0.3}
+    framed: dict[str, Any] = {"facecolors": "none", "edgecolors": SKY, "linewidths": 1.5}
+    framed["joinstyle"] = "miter"
+
+    def draw(top: int, left: int, length: int, x: float, y: float, side: float) -> None:
+        """A square window of the map on its part of the image."""
+        scale = len(grey) // len(weights)
+        rows, columns = (slice(p * scale, (p + length) * scale) for p in (top, left))
+        board.picture(grey[rows, columns], x, y, side, cmap="gray", vmin=0, vmax=1)
+        pixel = side / length
+        edge = max(pixel, SMALLEST)
+        board.squares(keys - (top, left), x, y, pixel, edge, **shown)
+        board.squares(np.array([query]) - (top, left), x, y, pixel, edge, **framed)
+
+    length, span = len(weights), int(np.ptp(keys, axis=0).max()) + 1
+    x, y = corner
+    draw(0, 0, length, x, y, side)
+    if span <= CLOSE_UP * length:
+        top, left = np.clip(keys.min(0) - 1, 0, length - span - 2).tolist()
+        part = 0.6 * side
+        x += 0 if query[1] >= length / 2 else side - part
+        y += 0 if query[0] >= length / 2 else side - part
+        draw(top, left, span + 2, x, y, part)
+        board.axes.add_patch(Rectangle((x, y), part, part, fill=False, edgecolor="white"))
 
 
 def _block_name(group: GroupMaps) -> str:
     return f"{group.side}² block {group.block + 1}"
-
-
-def _by_level(groups: list[GroupMaps]) -> list[list[GroupMaps]]:
-    return [list(level) for _, level in groupby(groups, lambda group: group.level)]

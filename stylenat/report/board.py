@@ -1,12 +1,15 @@
 """A blank sheet measured in inches, for figures that consist of many small pictures."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
-from stylenat.report.style import BLACK, PAGE, new_figure, text_width
+from stylenat.report.style import BLACK, DPI, PAGE, new_figure, text_width
 
 FONT = 7.5  # points
 LINE = 0.15  # inches that a line of text takes
@@ -23,14 +26,23 @@ class Board:
     figure: Figure
     axes: Axes
 
-    def picture(self, pixels: np.ndarray, x: float, y: float, side: float, **options) -> None:
+    def picture(self, pixels: np.ndarray, x: float, y: float, side: float, **options: Any) -> None:
         """A square with its upper left corner at (x, y): colours, or a map and how to show it."""
         self._image(pixels, (x, x + side, y + side, y), **options)
 
-    def write(self, x: float, y: float, text: str, align: str = "center", **options) -> None:
+    def write(self, x: float, y: float, text: str, align: str = "center", **options: Any) -> None:
         """Text whose middle is at height y."""
-        options = {"fontsize": FONT, "color": BLACK, "va": "center", "ha": align} | options
-        self.axes.text(x, y, text, **options)
+        look: dict[str, Any] = {"fontsize": FONT, "color": BLACK, "va": "center", "ha": align}
+        self.axes.text(x, y, text, **look | options)
+
+    def squares(
+        self, cells: np.ndarray, x: float, y: float, pixel: float, side: float, **options: Any
+    ) -> None:
+        """A square of this side in the middle of some (row, column) of a map, whose corner is at (x, y)
+        and whose pixels have the side ``pixel``."""
+        corners = (cells[:, ::-1] + 0.5) * pixel - side / 2 + (x, y)
+        patches = [Rectangle((left, top), side, side) for left, top in corners.tolist()]
+        self.axes.add_collection(PatchCollection(patches, **options), autolim=False)
 
     def colour_scale(self, name: str, x: float, y: float, low: str, high: str) -> None:
         """The colour map from left to right between two words, 1.1 inches in all."""
@@ -40,16 +52,19 @@ class Board:
         self.write(x, y, low, "left")
         self.write(x + SIDE, y, high, "right")
 
-    def _image(self, values: np.ndarray, extent: tuple[float, ...], **options) -> None:
+    def _image(
+        self, values: np.ndarray, extent: tuple[float, float, float, float], **options: Any
+    ) -> None:
         limits = self.axes.axis()
         self.axes.imshow(values, extent=extent, aspect="auto", interpolation="nearest", **options)
         self.axes.axis(limits)
 
 
-def blank(width: float, height: float) -> Board:
-    """A sheet of that many inches. Call it inside :func:`stylenat.report.style.styled`."""
-    figure = new_figure(width + 2 * PAD, height + 2 * PAD, layout=None)
+def blank(width: float, height: float, pad: float = PAD, dpi: float = DPI) -> Board:
+    """A sheet of that many inches, and ``pad`` round it. Call it inside
+    :func:`stylenat.report.style.styled`."""
+    figure = new_figure(width + 2 * pad, height + 2 * pad, layout=None, dpi=dpi)
     axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(-PAD, width + PAD), ylim=(height + PAD, -PAD))
+    axes.set(xlim=(-pad, width + pad), ylim=(height + pad, -pad))
     axes.set_axis_off()
     return Board(figure, axes)

@@ -1,7 +1,6 @@
 """What happened during one training: its records and its snapshots, against images seen."""
 
 import json
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +14,7 @@ from matplotlib.ticker import EngFormatter
 
 from stylenat.errors import UserError
 from stylenat.io import described
-from stylenat.report.style import (
-    BLACK,
-    BLUE,
-    GREEN,
-    GREY,
-    PAGE,
-    VERMILLION,
-    new_figure,
-    set_range,
-)
+from stylenat.report.style import BLACK, BLUE, GREEN, GREY, VERMILLION, panels, set_range
 
 COLORS = (BLUE, VERMILLION, GREEN, BLACK)
 COLUMNS = 2  # panels side by side
@@ -81,23 +71,17 @@ def draw_training(training: pd.DataFrame, metrics: list[dict[str, Any]]) -> Figu
     Quantities that no record holds get no panel; faint lines are the records, strong ones their
     running median.
     """
-    panels = [panel for panel in PANELS if set(panel.lines) & set(training)]
+    kinds = [panel for panel in PANELS if set(panel.lines) & set(training)]
     names = dict.fromkeys((r["protocol"], r["metric"]) for r in metrics if r["kind"] == "snapshot")
-    count = len(panels) + len(names)
-    rows = math.ceil(count / COLUMNS)
-    figure = new_figure(PAGE, 2.0 * rows)
-    axes = figure.subplots(rows, COLUMNS, squeeze=False, sharex=True).flatten()
+    figure, axes = panels(len(kinds) + len(names), COLUMNS, 2.0, sharex=True)
     for ax, name in zip(axes, names, strict=False):
         _draw_distance(ax, [r for r in metrics if (r["protocol"], r["metric"]) == name])
-    for ax, panel in zip(axes[len(names) :], panels, strict=False):
+    for ax, panel in zip(axes[len(names) :], kinds, strict=True):
         _draw_lines(ax, panel, training)
-    for number, ax in enumerate(axes):
-        if number >= count:
-            ax.remove()
-        elif number + COLUMNS >= count:
-            ax.set_xlabel("images seen")
-            ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-            ax.xaxis.set_tick_params(labelbottom=True)
+    for ax in axes[-COLUMNS:]:
+        ax.set_xlabel("images seen")
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+        ax.xaxis.set_tick_params(labelbottom=True)
     return figure
 
 
@@ -112,7 +96,7 @@ def _draw_lines(ax: Axes, panel: Panel, training: pd.DataFrame) -> None:
         if window > 1:
             ax.plot(known["images_seen"], known[key], color=color, alpha=0.25, linewidth=0.8)
         ax.plot(known["images_seen"], smooth, color=color, label=name)
-    values = training.filter(items=panel.lines).to_numpy().ravel()
+    values = training.filter(items=list(panel.lines)).to_numpy().ravel()
     values = values[(values > 0) & np.isfinite(values)]
     if panel.log and values.size:
         set_range(ax, "y", values.tolist())

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from itertools import combinations
+from typing import cast
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
@@ -15,6 +17,7 @@ ANGLES = np.radians([0, 180, 90, 270, 45, 135, 315, 225, 20, 160, 340, 200, 70, 
 DIRECTIONS = np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1)
 GAPS = np.array([2.0, 8.0, 16.0, 26.0, 38.0, 52.0])  # points between marker and text
 LEADER_GAP = 8.0  # from here on a thin line ties the label to its point
+LEADER = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "shrinkA": 0}
 PADDING = 1.5  # points kept free round a text
 STARTS = 20  # of the descent, seeded: the same figure gets the same labels
 
@@ -29,7 +32,7 @@ class Label:
     x: float
     y: float
     radius: float
-    weight: str = "normal"
+    weight: str
 
 
 @dataclass(frozen=True)
@@ -48,26 +51,21 @@ def place_labels(axes: Axes, labels: list[Label]) -> None:
 
     The figure's layout must be final, for texts are measured in pixels.
     """
-    renderer = axes.figure.canvas.get_renderer()
+    renderer = cast(FigureCanvasAgg, axes.figure.canvas).get_renderer()
     scale = axes.figure.dpi / 72  # pixels per point
     frame = _array(axes.get_window_extent(renderer).padded(-2 * PADDING * scale))
     centres = axes.transData.transform([(label.x, label.y) for label in labels])
     radii = np.array([[label.radius * scale] for label in labels])
     markers = np.hstack([centres - radii, centres + radii])
-    legend = axes.get_legend()
-    if legend is None:
-        blocked = markers
-    else:
-        blocked = np.vstack([markers, _array(legend.get_window_extent(renderer))])
     texts = [_write(axes, label) for label in labels]
     places = [
-        _places(_array(text.get_window_extent(renderer)), index, markers, blocked, frame, scale)
+        _places(_array(text.get_window_extent(renderer)), index, markers, frame, scale)
         for index, text in enumerate(texts)
     ]
     for label, text, options, best in zip(labels, texts, places, _arrange(places), strict=True):
         box, leader = options.boxes[best], options.leaders[best]
         text.set_position(tuple(((box[:2] + box[2:]) / 2 - leader[0]) / scale))
-        text.set_multialignment({1: "left", 0: "center", -1: "right"}[options.sides[best]])
+        text.set(multialignment={1: "left", 0: "center", -1: "right"}[options.sides[best]])
         if options.gaps[best] >= LEADER_GAP:
             _draw_leader(axes, label, (leader[-1] - leader[0]) / scale)
 
@@ -90,12 +88,7 @@ def _write(axes: Axes, label: Label) -> Annotation:
 
 
 def _places(
-    text: np.ndarray,
-    index: int,
-    markers: np.ndarray,
-    blocked: np.ndarray,
-    frame: np.ndarray,
-    scale: float,
+    text: np.ndarray, index: int, markers: np.ndarray, frame: np.ndarray, scale: float
 ) -> Places:
     """Places round one marker; dearer where they hide things, are cut off, confuse or lie far."""
     marker = markers[index]
@@ -113,7 +106,7 @@ def _places(
     # Whose label is it? That of the nearest marker, unless a leader says so.
     apart = np.where(gaps < LEADER_GAP, gaps + 2, 4)
     nearer = _distance(boxes[:, None], rivals) < apart[:, None] * scale
-    hidden = _overlap(boxes[:, None], blocked).sum(1) + size.prod() - _overlap(boxes, frame)
+    hidden = _overlap(boxes[:, None], markers).sum(1) + size.prod() - _overlap(boxes, frame)
     crossed = _inside(leaders[:, :, None], rivals).sum((1, 2))
     order = np.tile(np.arange(len(DIRECTIONS)), len(GAPS))
     costs = 10 * hidden + 50 * crossed + 300 * nearer.sum(1) + 4 * gaps + 0.1 * order
@@ -148,11 +141,9 @@ def _arrange(places: list[Places]) -> list[int]:
 
 def _conflicts(first: Places, second: Places) -> np.ndarray:
     """(p, q) costs of texts on texts and of leaders through texts."""
-    return (
-        10 * _overlap(first.boxes[:, None], second.boxes)
-        + 50 * _inside(first.leaders[:, :, None], second.boxes).sum(1)
-        + 50 * _inside(second.leaders[:, :, None], first.boxes).sum(1).T
-    )
+    costs: np.ndarray = 10 * _overlap(first.boxes[:, None], second.boxes)
+    costs += 50 * _inside(first.leaders[:, :, None], second.boxes).sum(1)
+    return costs + 50 * _inside(second.leaders[:, :, None], first.boxes).sum(1).T
 
 
 def _array(box: Bbox) -> np.ndarray:
@@ -163,19 +154,22 @@ def _overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Common area of boxes."""
     high = np.minimum(first[..., 2:], second[..., 2:])
     low = np.maximum(first[..., :2], second[..., :2])
-    return np.maximum(high - low, 0).prod(-1)
+    area: np.ndarray = np.maximum(high - low, 0).prod(-1)
+    return area
 
 
 def _distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Between boxes, 0 where they overlap."""
     apart = np.maximum(first[..., :2] - second[..., 2:], second[..., :2] - first[..., 2:])
-    return np.hypot(*np.moveaxis(np.maximum(apart, 0), -1, 0))
+    length: np.ndarray = np.hypot(*np.moveaxis(np.maximum(apart, 0), -1, 0))
+    return length
 
 
 def _inside(points: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     x, y = points[..., 0], points[..., 1]
     x0, y0, x1, y1 = np.moveaxis(boxes, -1, 0)
-    return (x > x0) & (x < x1) & (y > y0) & (y < y1)
+    found: np.ndarray = (x > x0) & (x < x1) & (y > y0) & (y < y1)
+    return found
 
 
 def _draw_leader(axes: Axes, label: Label, offset: np.ndarray) -> None:
@@ -184,12 +178,6 @@ def _draw_leader(axes: Axes, label: Label, offset: np.ndarray) -> None:
         (label.x, label.y),
         xytext=tuple(offset),
         textcoords="offset points",
-        arrowprops={
-            "arrowstyle": "-",
-            "color": GREY,
-            "linewidth": 0.6,
-            "shrinkA": 0,
-            "shrinkB": label.radius,
-        },
+        arrowprops=LEADER | {"shrinkB": label.radius},
         zorder=2.5,
     )

@@ -8,13 +8,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from stylenat.pictures import fit
-from stylenat.report.style import BLACK, PAGE, VERMILLION, new_figure, text_width
+from stylenat.report.board import FONT, LINE, blank
+from stylenat.report.style import DPI, PAGE, VERMILLION, text_width
 
-DPI = 200  # so that a picture of 128 pixels is 16 mm wide on paper
 GAP = 0.02  # inches between pictures
 APART = 0.08  # inches more between sources and what is made of them
-LINE = 0.15  # inches that a line of text takes
-FONT = 7.5  # points
 
 
 def draw_mosaic(
@@ -44,31 +42,25 @@ def draw_mosaic(
     width, below = xs.pop(), ys.pop()
     lines = wrap(footer, int(width / text_width("n", FONT)))
     height = below + len(lines) * LINE
-    figure = new_figure(width, height, layout=None, dpi=dpi)
-    pixels = int(figure.bbox.height)
-
-    def write(x: float, y: float, text: str, **style) -> None:
-        """At inches from the upper left corner."""
-        figure.text(x / width, 1 - y / height, text, fontsize=FONT, color=BLACK, **style)
-
+    board = blank(width, height, pad=0, dpi=dpi)
+    pixels = int(board.figure.bbox.height)
     for number, line in enumerate(lines):
-        write(GAP, below + (number + 0.5) * LINE, line, va="center")
+        board.write(GAP, below + (number + 0.5) * LINE, line, "left")
     for x, name in zip(xs, columns, strict=True):
-        write(x + cell / 2, LINE / 2, name, ha="center", va="center")
+        board.write(x + cell / 2, LINE / 2, name)
     for y, name in zip(ys, rows, strict=True):
-        write(left - 2 * GAP, y + cell / 2, name, ha="right", va="center")
+        board.write(left - 2 * GAP, y + cell / 2, name, "right")
     for row, column in np.ndindex(pictures.shape[:2]):
         x, y = xs[column], ys[row]
         bottom = pixels - round(y * dpi) - side
-        figure.figimage(pictures[row, column], round(x * dpi), bottom)
+        # Below the board, which has the frames.
+        board.figure.figimage(pictures[row, column], round(x * dpi), bottom, zorder=-1)
         if notes:
-            middle = y + cell + LINE / 2
-            write(x + cell / 2, middle, notes[row][column], ha="center", va="center")
+            board.write(x + cell / 2, y + cell + LINE / 2, notes[row][column])
         if (row, column) in framed:
-            frame = Rectangle((x / width, 1 - (y + cell) / height), cell / width, cell / height)
-            frame.set(transform=figure.transFigure, fill=False, edgecolor=VERMILLION, linewidth=2)
-            figure.add_artist(frame)
-    return figure
+            frame = Rectangle((x, y), cell, cell, fill=False, edgecolor=VERMILLION, linewidth=2)
+            board.axes.add_patch(frame)
+    return board.figure
 
 
 def _positions(start: float, step: float, count: int, sources: int) -> list[float]:

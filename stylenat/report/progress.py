@@ -1,7 +1,7 @@
 """How the distance to the real images fell during training, for all experiments together."""
 
-import math
 from itertools import cycle
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -16,11 +16,10 @@ from stylenat.report.style import (
     BLUE,
     GREEN,
     GREY,
-    PAGE,
     PURPLE,
     SKY,
     VERMILLION,
-    new_figure,
+    panels,
     set_range,
 )
 
@@ -38,21 +37,16 @@ def draw_progress(measured: list[Measured], published: pd.DataFrame) -> Figure:
     Only values that may be compared share a panel. Weights that were not trained here are a level
     line, as are the floor and, where the protocol is the published one, StyleNAT's published FID.
     """
-    panels: dict[tuple, list[Measured]] = {}
+    members: dict[tuple[str, str, str, int], list[Measured]] = {}
     for ours in measured:
         key = (ours.table, ours.protocol, ours.dataset, ours.resolution)
-        panels.setdefault(key, []).append(ours)
-    if not panels:
+        members.setdefault(key, []).append(ours)
+    if not members:
         raise UserError("no table holds a snapshot; run the step metrics, then tables.")
-    columns = min(len(panels), COLUMNS)
-    rows = math.ceil(len(panels) / columns)
-    entries = 2 + max(map(len, panels.values()))
-    figure = new_figure(columns * PAGE / COLUMNS, (2.4 + entries * LEGEND_LINE) * rows)
-    axes = figure.subplots(rows, columns, squeeze=False).flatten()
-    for ax, members in zip(axes, panels.values(), strict=False):
-        _draw_panel(ax, members, published)
-    for unused in axes[len(panels) :]:
-        unused.remove()
+    entries = 2 + max(map(len, members.values()))
+    figure, axes = panels(len(members), COLUMNS, 2.4 + entries * LEGEND_LINE)
+    for ax, several in zip(axes, members.values(), strict=True):
+        _draw_panel(ax, several, published)
     return figure
 
 
@@ -66,11 +60,12 @@ def _draw_panel(ax: Axes, members: list[Measured], published: pd.DataFrame) -> N
     )
     values = [value for ours in members for value in ours.values]
     for ours, (color, marker) in zip(members, cycle(LOOKS), strict=False):
-        style = {"color": color, "label": ours.experiment}
-        if None in ours.images:
-            ax.axhline(ours.values[-1], linestyle="-.", **style)
+        look: dict[str, Any] = {"color": color, "label": ours.experiment}
+        images = [seen for seen in ours.images if seen is not None]
+        if len(images) < len(ours.values):
+            ax.axhline(ours.values[-1], linestyle="-.", **look)
         else:
-            ax.plot(ours.images, ours.values, marker=marker, markersize=4, **style)
+            ax.plot(images, ours.values, marker=marker, markersize=4, **look)
     floors = {ours.floor: ours.floor_of for ours in members if ours.floor is not None}
     named: set[str | None] = set()
     for floor, of in floors.items():

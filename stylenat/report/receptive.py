@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-from matplotlib.collections import PatchCollection
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -28,7 +27,7 @@ def views_of(config: ModelConfig, level: int) -> list[View]:
 
 
 def reach(heads: list[View], blocks: int) -> np.ndarray:
-    """The pixels (side, side) that the centre pixel depends on after one or more blocks, bool.
+    """The pixels (side, side) that the centre pixel depends on after some blocks, bool.
 
     Every block mixes its heads, so each step of a path may take another one's window.
     """
@@ -69,34 +68,23 @@ def _draw_level(board: Board, heads: list[View], x: float, y: float, cell: float
     y += LINE
     field = reach(heads, blocks=2)
     board.picture(field, x, y, cell, cmap=ListedColormap([GROUND, SHADE]), vmin=0, vmax=1)
-    spans = []
-    for kind in heads:
-        keys = kind.windows[side // 2]
-        spans.append((keys[-1] - keys[0] + 1) / side)
+    windows = [kind.windows[side // 2] for kind in heads]
+    spans = [(window[-1] - window[0] + 1) / side for window in windows]
     colours = [COLOURS[number % len(COLOURS)] for number in range(len(heads))]
     # Wide neighbourhoods first, or they would hide the narrow ones.
-    for number in np.argsort(spans)[::-1]:
-        keys = np.argwhere(reach([heads[number]], blocks=1))
-        _draw_keys(board, keys, side, colours[number], x, y, cell)
-    _draw_keys(board, np.array([[side // 2, side // 2]]), side, BLACK, x, y, cell)
+    order = np.argsort(spans)[::-1]
+    layers = [(reach([heads[number]], blocks=1), colours[number]) for number in order]
+    pixel = cell / side
+    for keys, colour in [*layers, (reach(heads, blocks=0), BLACK)]:
+        edge = max(0.8 * pixel, SMALLEST)
+        options = {"facecolors": colour, "edgecolors": "none"}
+        board.squares(np.argwhere(keys), x, y, pixel, edge, **options)
     notes = [f"{kind.name}: {_percent(span)}" for kind, span in zip(heads, spans, strict=True)]
     notes.append(f"two blocks: {_percent(field.mean())} of pixels")
     for number, (note, colour) in enumerate(zip(notes, [*colours, SHADE], strict=True)):
         below = y + cell + (number + 0.6) * LINE
         board.axes.add_patch(Rectangle((x, below - KEY / 2), KEY, KEY, color=colour))
         board.write(x + 1.6 * KEY, below, note, "left")
-
-
-def _draw_keys(
-    board: Board, keys: np.ndarray, side: int, colour: str, x: float, y: float, cell: float
-) -> None:
-    pixel = cell / side
-    edge = max(0.8 * pixel, SMALLEST)
-    corners = (keys[:, ::-1] + 0.5) * pixel - edge / 2 + (x, y)
-    squares = [Rectangle(tuple(corner), edge, edge) for corner in corners]
-    board.axes.add_collection(
-        PatchCollection(squares, facecolors=colour, edgecolors="none"), autolim=False
-    )
 
 
 def _percent(share: float) -> str:

@@ -6,7 +6,6 @@ kernel and dilation, at every level of neighbourhood attention.
 """
 
 import argparse
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -61,7 +60,7 @@ def _by_group(block: BlockAttention, maps: Tensor) -> list[GroupMaps]:
     """Maps (heads, side, side) of a block, shared out to its head groups."""
     parts = torch.split(maps, [group.heads for group in block.groups])
     return [
-        GroupMaps(block.level, block.block, group.kernel_size, group.dilation, part.numpy())
+        GroupMaps(block.level, block.block, group, part.numpy())
         for group, part in zip(block.groups, parts, strict=True)
     ]
 
@@ -74,8 +73,7 @@ def main() -> None:
     options.add_argument(
         "--pixel", type=int, nargs=2, metavar=("ROW", "COLUMN"), help="the query; default: centre"
     )
-    for name in ("--mean-query", "--neighbourhoods"):
-        options.add_argument(name, type=Path, required=True, help="the PNG")
+    command.add_files(options, mean_query="the PNG", neighbourhoods="the PNG")
     command.main(options, run)
 
 

@@ -24,8 +24,7 @@ def run(args: argparse.Namespace) -> None:
         _, blocks = record_attention(generator, styles(generator, [seed]))
         for block in blocks:
             for group, one in zip(block.groups, reach(block), strict=True):
-                name = f"{group.kernel_size}×{group.kernel_size}, d = {group.dilation}"
-                found[block.side, name].append(one)
+                found[block.side, group.name].append(one)
     if not found:
         raise UserError(f"{args.weights} has no neighbourhood attention.")
     rows = [
@@ -54,9 +53,7 @@ def main() -> None:
     command.add_weights(options)
     options.add_argument("--images", type=int, default=8, help="seeds 0, 1, … that are averaged")
     options.add_argument("--output", type=Path, required=True, help="the table (CSV)")
-    options.add_argument(
-        "--figures", type=Path, nargs="+", required=True, help="one file per format (.svg, .png)"
-    )
+    command.add_files(options, many=True, figures=style.FORMATS)
     command.main(options, run)
 
 
