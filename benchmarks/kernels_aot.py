@@ -2,9 +2,9 @@
 
 For every kernel, GPU, precision and side of a map: registers, spills, shared memory and occupancy,
 as ptxas and the GPU's limits have it; instructions of the inner loop per pair of query and key, from
-the disassembly; and a time predicted from the instructions, beside the floor that memory sets. How
-it is computed, and what it leaves out, is in docs/gpu-prediction.md. Triton brings the compiler, so
-this runs anywhere; it takes some seconds for each kernel.
+the disassembly; and a time predicted by going through them clock by clock, beside the floor that
+memory sets. How it is computed, and what it leaves out, is in docs/gpu-prediction.md. Triton brings
+the compiler, so this runs anywhere; it takes some seconds for each kernel.
 """
 
 import argparse
@@ -23,6 +23,7 @@ import torch
 
 from benchmarks.attention import Case
 from benchmarks.harness import Row, ffhq, markdown
+from benchmarks.multiprocessor import Code, Instruction, Loop, Rates, clocks, parse
 from stylenat import command, runtime
 from stylenat.blocks.hydra import head_groups
 from stylenat.errors import UserError
@@ -36,9 +37,10 @@ PRECISIONS = {
     "bfloat16": (torch.bfloat16, "bf16", "tf32"),
 }
 BATCH = 8
+# How many times as long as simulated an H200 takes, the same for all kernels within a tenth.
+SLOWDOWN = 1.45
 MAPS = {"q", "k", "v", "out", "grad", "dq", "dk", "dv"}
 STATISTICS = {"bias", "lse", "delta", "partial"}
-ISSUES = 4  # instructions of warps that a multiprocessor begins in a clock
 
 
 @dataclass(frozen=True)
@@ -52,14 +54,15 @@ class Gpu:
     shared: int  # bytes of a multiprocessor
     threads: int  # of a multiprocessor
     programs: int
+    rates: Rates
     registers: int = 65536
 
 
 GPUS = {
-    80: Gpu("A100", 108, 1.3e9, 1.94e12, 164 << 10, 2048, 32),
-    89: Gpu("RTX 4090", 128, 2.4e9, 1.01e12, 100 << 10, 1536, 24),
-    90: Gpu("H100", 132, 1.6e9, 3.35e12, 228 << 10, 2048, 32),
-    100: Gpu("B200", 148, 1.8e9, 8.0e12, 228 << 10, 2048, 32),
+    80: Gpu("A100", 108, 1.41e9, 1.94e12, 164 << 10, 2048, 32, Rates(256, float32=2)),
+    89: Gpu("RTX 4090", 128, 2.4e9, 1.01e12, 100 << 10, 1536, 24, Rates(128)),
+    90: Gpu("H100", 132, 1.98e9, 3.35e12, 228 << 10, 2048, 32, Rates(512)),
+    100: Gpu("B200", 148, 1.8e9, 8.0e12, 228 << 10, 2048, 32, Rates(1024)),
 }
 
 # ------------------------------------------------------------------------------- geometry
@@ -186,46 +189,13 @@ def usage(text: str) -> tuple[int, int]:
     return int(registers[1]), sum(map(int, spills))
 
 
-def disassembled(cubin: bytes) -> str:
-    """The machine code as text."""
+def disassembled(cubin: bytes) -> Code:
+    """The machine code."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        words = (_tool("nvdisasm"), "-c", file.name)
-        return subprocess.run(words, capture_output=True, text=True, check=True).stdout
-
-
-@dataclass(frozen=True)
-class Loop:
-    """Instructions of a loop, first to last, and whether it uses the tensor cores."""
-
-    first: int
-    last: int
-    products: bool
-
-    @property
-    def length(self) -> int:
-        return self.last - self.first + 1
-
-
-def loops(text: str) -> tuple[int, list[Loop]]:
-    """How many instructions a disassembly has, and its loops, the longest first."""
-    instructions: list[str] = []
-    labels: dict[str, int] = {}
-    for line in text.splitlines():
-        if label := re.match(r"\s*(\.L\w+):", line):
-            labels[label[1]] = len(instructions)
-        elif instruction := re.match(r"\s*/\*[0-9a-f]+\*/\s+(.*?);", line):
-            instructions.append(instruction[1])
-    found = []
-    for place, instruction in enumerate(instructions):
-        branch = re.search(r"\bBRA\b.*?(\.L\w+)", instruction)
-        first = labels.get(branch[1]) if branch else None
-        # The last instruction of all is a branch to itself.
-        if first is not None and first < place:
-            products = any(re.search(r"MMA\b", i) for i in instructions[first:place])
-            found.append(Loop(first, place, products))
-    return len(instructions), sorted(found, key=lambda loop: -loop.length)
+        words = (_tool("nvdisasm"), "-c", "-hex", file.name)
+        return parse(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
 
 
 def occupancy(gpu: Gpu, registers: int, warps: int, shared: int) -> int:
@@ -239,31 +209,71 @@ def occupancy(gpu: Gpu, registers: int, warps: int, shared: int) -> int:
 # ------------------------------------------------------------------------------ prediction
 
 
-def instructions(name: str, total: int, found: list[Loop], case: Case, options: dict) -> float:
-    """Instructions that all warps of one launch issue, each counted for its warp."""
-    tile, block, warps = options["TILE"], options["BLOCK"], options["num_warps"]
-    amount = work(case, tile, block)
-    if name != "backward_bias":
-        body = found[0].length
-        times = amount["queries" if name == "backward_keys" else "keys"]
-        return warps * (times * body + amount["programs"] * (total - body))
+def seconds(name: str, code: Code, warps: int, case: Case, options: dict, gpu: Gpu) -> float:
+    """Of one launch, were memory as fast as it should be; ``warps`` fit a multiprocessor at once."""
+    amount = work(case, options["TILE"], options["BLOCK"])
+    if name == "backward_bias":
+        programs, kinds = pieces(code, case, options, amount["keys"])
+    else:
+        programs, loop = amount["programs"], code.loops[0]
+        rounds = amount["queries" if name == "backward_keys" else "keys"] / programs
+        before, body = (
+            code.instructions[: loop.first],
+            code.instructions[loop.first : loop.last + 1],
+        )
+        # The last instruction is a branch to itself, behind the end.
+        after = code.instructions[loop.last + 1 : -1]
+        low = math.floor(rounds)
+        kinds = [
+            (before + body * number + after, programs * share)
+            for number, share in ((low, 1 - rounds + low), (low + 1, rounds - low))
+            if share
+        ]
+    # Where there are few programs, every multiprocessor has some of them.
+    at_once = min(warps // options["num_warps"], -(-programs // gpu.multiprocessors))
+    total = sum(
+        number * clocks(trace, at_once, options["num_warps"], gpu.rates) for trace, number in kinds
+    )
+    return SLOWDOWN * total / min(programs, gpu.multiprocessors) / gpu.clock
+
+
+def pieces(
+    code: Code, case: Case, options: dict, blocks: int
+) -> tuple[int, list[tuple[list[Instruction], float]]]:
+    """Programs of the bias gradient, and what they go through how often: pieces of work in which
+    there are keys, ``blocks`` in all images, and those in which there are none."""
     from stylenat.models.attention.triton_ops import PARTIAL_SUMS
 
-    inner = [x for x in found if not any(x.first < y.first and y.last < x.last for y in found)]
-    images = max((x for x in inner if x.products), key=lambda x: x.length, default=found[-1])
-    offsets = max((x for x in inner if not x.products), key=lambda x: x.length, default=found[-1])
+    tile, block = options["TILE"], options["BLOCK"]
+    heads = sum(group.heads for group in case.groups)
     tiles = max(
         g.dilation**2 * math.prod(-(-case.side // (g.dilation * tile)) for _ in "yx")
         for g in case.groups
     )
     sizes = [min(tile + g.kernel_size - 1, -(-case.side // g.dilation)) ** 2 for g in case.groups]
-    pieces = -(-max(sizes) // block) * tiles
-    at_once = -(-case.batch // min(case.batch, -(-PARTIAL_SUMS // pieces)))
-    rounds = -(-case.batch // at_once)
+    number = -(-max(sizes) // block) * tiles
+    at_once = -(-case.batch // min(case.batch, -(-PARTIAL_SUMS // number)))
+    parts = -(-case.batch // at_once)
+    full = blocks / case.batch * parts
     kernel = max(group.kernel_size for group in case.groups)
-    each = total - images.length - offsets.length + at_once * images.length
-    each += -(-((2 * kernel - 1) ** 2) // options["OFFSETS"]) * offsets.length
-    return warps * amount["keys"] / case.batch * rounds * each
+    offsets = -(-((2 * kernel - 1) ** 2) // options["OFFSETS"])
+    whole, *inner = code.loops
+    over_images = next(loop for loop in inner if loop.products)
+    over_offsets = next(loop for loop in inner if not loop.products)
+    lines = code.instructions
+    end = lines[over_offsets.last + 1 : whole.last + 1]
+    trace = lines[whole.first : over_images.first]
+    trace += lines[over_images.first : over_images.last + 1] * at_once
+    trace += lines[over_images.last + 1 : over_offsets.first]
+    trace += lines[over_offsets.first : over_offsets.last + 1] * offsets + end
+    skip = next(
+        place
+        for place, target in code.branches
+        if whole.first <= place and over_offsets.last < target <= whole.last
+    )
+    empty = lines[whole.first : skip + 1] + end
+    programs = heads * min(number * parts, PARTIAL_SUMS)
+    return programs, [(trace, full), (empty, heads * number * parts - full)]
 
 
 def floor_bytes(name: str, case: Case, itemsize: int) -> int:
@@ -275,20 +285,26 @@ def floor_bytes(name: str, case: Case, itemsize: int) -> int:
     return pixels * (maps * case.channels * itemsize + 4 * numbers * heads)
 
 
+def main_loop(name: str, code: Code) -> Loop:
+    """The one over blocks of keys or queries; of the bias gradient, that over images."""
+    if name != "backward_bias":
+        return code.loops[0]
+    return min((loop for loop in code.loops if loop.products), key=lambda loop: loop.length)
+
+
 def measure(name: str, capability: int, side: int, precision: str) -> Row:
     """One line of the table."""
     gpu, case = GPUS[capability], level(side)
     compiled, options = build(name, capability, case, precision)
     registers, spilled = resources(compiled.asm["ptx"], capability)
-    total, found = loops(disassembled(compiled.asm["cubin"]))
-    warps, shared = options["num_warps"], compiled.metadata.shared
-    issued = instructions(name, total, found, case, options)
-    inner = [loop for loop in found if loop.products] or found
-    # Of a bias gradient, the loop over images; else the only one.
-    body = min(inner, key=lambda loop: loop.length) if name == "backward_bias" else found[0]
-    pairs = options["TILE"] ** 2 * options["BLOCK"] / (32 * warps)  # of a thread, in a round
-    microseconds = issued / ISSUES / gpu.multiprocessors / gpu.clock * 1e6
-    floor = floor_bytes(name, case, PRECISIONS[precision][0].itemsize) / gpu.bandwidth * 1e6
+    code = disassembled(compiled.asm["cubin"])
+    shared = compiled.metadata.shared
+    warps = occupancy(gpu, registers, options["num_warps"], shared)
+    body = main_loop(name, code)
+    # Of a thread, in a round.
+    pairs = options["TILE"] ** 2 * options["BLOCK"] / (32 * options["num_warps"])
+    floor = floor_bytes(name, case, PRECISIONS[precision][0].itemsize) / gpu.bandwidth
+    time = max(floor, seconds(name, code, warps, case, options, gpu))
     return {
         "gpu": f"sm_{capability} ({gpu.name})",
         "precision": precision,
@@ -298,13 +314,13 @@ def measure(name: str, capability: int, side: int, precision: str) -> Row:
         "registers": registers,
         "spilled": spilled,
         "shared": shared,
-        "warps": occupancy(gpu, registers, warps, shared),
-        "instructions": total,
+        "warps": warps,
+        "instructions": len(code.instructions),
         "loop": body.length,
         "per_pair": body.length / pairs,
-        "us": max(microseconds, floor),
-        "floor_us": floor,
-        "of_floor": floor / max(microseconds, floor),
+        "us": time * 1e6,
+        "floor_us": floor * 1e6,
+        "of_floor": floor / time,
     }
 
 
