@@ -75,6 +75,12 @@ def test_shapes(shape, kernel_size, dilation):
     check(*example(shape, kernel_size), kernel_size, dilation)
 
 
+@pytest.mark.parametrize("scale", (3.0, 0.0, -0.7))
+def test_any_scale(scale):
+    """The kernels divide the bias by it."""
+    check(*example((1, 1, 4, 5, 4), 3), 3, 1, scale)
+
+
 @pytest.mark.parametrize(
     "dtype", (torch.float16, pytest.param(torch.bfloat16, marks=needs_gpu)), ids=str
 )

@@ -4,8 +4,10 @@ The queries of a tile attend, by masked attention on the tensor cores, to their 
 of a tile gather their gradients from their box of queries. Pixels of a class are addressed by
 strides, so nothing is regrouped, padded or copied, whatever sides and dilation. Every head looks up
 its own kernel size and dilation, so that one launch serves groups of heads with different
-neighbourhoods. Logits are held times log2(e), because the hardware's exponential is 2^x. Nothing is
-added atomically: results never depend on the order in which programs run.
+neighbourhoods. Logits are held times log2(e), because the hardware's exponential is 2^x. The bias is
+what the products of queries and keys are added to: brought into their layout once, before them, and
+not the logits into the layout in which it is read. Nothing is added atomically: results never depend
+on the order in which programs run.
 
 Tensors (strides in elements, channels contiguous):
     q, k, v and their gradients   any strides, the same for all three
@@ -13,7 +15,7 @@ Tensors (strides in elements, channels contiguous):
     lse, delta                    (batch, heads, slots): per query log2 of the softmax's denominator,
                                   and grad·out; a class lies together in them, so that a tile reads
                                   them in whole lines however large the dilation
-    bias                          the heads' tables one after the other, times log2(e)
+    bias                          the heads' tables one after the other, divided by scale
     groups                        (heads, 3): kernel size, dilation, first entry in bias
 """
 
@@ -82,12 +84,13 @@ def forward(
         known = index < size
         keys = load(k + origin, key_y, key_x, known, step_y, step_x, HEAD_DIM, ALIGN)
         values = load(v + origin, key_y, key_x, known, step_y, step_x, HEAD_DIM, ALIGN)
-        logits = tl.dot(queries, tl.trans(keys), input_precision=PRECISION) * (scale * LOG2_E)
         key, key_entry = key_codes(key_y, key_x, kernel_size)
-        logits += position_bias(
+        logits = position_bias(
             bias, window[:, None], query_entry[:, None], key[None, :], key_entry[None, :],
             kernel_size, BIASED,
         )  # fmt: skip
+        logits = tl.dot(queries, tl.trans(keys), logits, input_precision=PRECISION)
+        logits *= scale * LOG2_E
         higher = tl.maximum(most, tl.max(logits, 1))
         weights = tl.exp2(logits - higher[:, None])
         shrink = tl.exp2(most - higher)
@@ -156,12 +159,13 @@ def backward_queries(
         known = index < size
         keys = load(k + origin, key_y, key_x, known, step_y, step_x, HEAD_DIM, ALIGN)
         values = load(v + origin, key_y, key_x, known, step_y, step_x, HEAD_DIM, ALIGN)
-        logits = tl.dot(queries, tl.trans(keys), input_precision=PRECISION) * (scale * LOG2_E)
         key, key_entry = key_codes(key_y, key_x, kernel_size)
-        logits += position_bias(
+        logits = position_bias(
             bias, window[:, None], query_entry[:, None], key[None, :], key_entry[None, :],
             kernel_size, BIASED,
         )  # fmt: skip
+        logits = tl.dot(queries, tl.trans(keys), logits, input_precision=PRECISION)
+        logits *= scale * LOG2_E
         weights = tl.exp2(logits - norm[:, None])
         dweights = tl.dot(grads, tl.trans(values), input_precision=PRECISION)
         dlogits = weights * (dweights - product[:, None])
@@ -220,12 +224,13 @@ def backward_keys(
         norm = tl.load(lse + slot + y * row + x, mask=known, other=float("inf"))
         product = tl.load(delta + slot + y * row + x, mask=known, other=0.0)
         # Everything is transposed here, (keys, queries), so that both products below take it as is.
-        logits = tl.dot(keys, tl.trans(queries), input_precision=PRECISION) * (scale * LOG2_E)
         window, query_entry = query_codes(y, x, rows, columns, kernel_size)
-        logits += position_bias(
+        logits = position_bias(
             bias, window[None, :], query_entry[None, :], key[:, None], key_entry[:, None],
             kernel_size, BIASED,
         )  # fmt: skip
+        logits = tl.dot(keys, tl.trans(queries), logits, input_precision=PRECISION)
+        logits *= scale * LOG2_E
         weights = tl.exp2(logits - norm[None, :])
         dvalues = tl.dot(weights.to(grads.dtype), grads, dvalues, input_precision=PRECISION)
         dweights = tl.dot(values, tl.trans(grads), input_precision=PRECISION)
@@ -304,8 +309,8 @@ def backward_bias(
                 queries = load(q + origin, y, x, valid, step_y, step_x, HEAD_DIM, ALIGN)
                 keys = load(k + origin, key_y, key_x, known, step_y, step_x, HEAD_DIM, ALIGN)
                 values = load(v + origin, key_y, key_x, known, step_y, step_x, HEAD_DIM, ALIGN)
-                logits = tl.dot(queries, tl.trans(keys), input_precision=PRECISION)
-                weights = tl.exp2(logits * (scale * LOG2_E) + added - norm[:, None])
+                logits = tl.dot(queries, tl.trans(keys), added, input_precision=PRECISION)
+                weights = tl.exp2(logits * (scale * LOG2_E) - norm[:, None])
                 dweights = tl.dot(grads, tl.trans(values), input_precision=PRECISION)
                 result += weights * (dweights - product[:, None])
 

@@ -53,6 +53,8 @@ def attend(
     scale: float,
 ) -> Tensor:
     """Shapes and meaning as in `neighborhood_attention`, which checks them."""
+    if scale <= 0:  # the kernels divide the bias by it, and add -inf to what they multiply by it
+        q, scale = q * scale, 1.0
     bias = None if rpb is None else rpb.flatten()
     geometry = [q.shape[1]], [kernel_size], [dilation]
     table = head_table(*geometry).to(q.device)
@@ -100,7 +102,7 @@ def _attention(
     out, lse = _empty_outputs(inputs, bias, groups, heads, kernel_sizes, dilations, scale)
     with torch.cuda.device_of(q):
         triton_kernels.forward[(q.shape[0] * q.shape[1] * _tiles(q, dilations),)](
-            q, k, v, _log2(bias), groups, out, lse,
+            q, k, v, _over(bias, scale), groups, out, lse,
             *_sizes(q, dilations), *q.stride()[:4], scale,
             BIASED=bias is not None, **_options(q),
         )  # fmt: skip
@@ -127,7 +129,7 @@ def _gradients(
         grad, out, lse, inputs, bias, groups, heads, kernel_sizes, dilations, scale
     )
     dq, dk, dv = dqkv.unbind()
-    bias = _log2(bias)
+    bias = _over(bias, scale)
     grid = (q.shape[0] * q.shape[1] * _tiles(q, dilations),)
     sizes = (*_sizes(q, dilations), *q.stride()[:4], *dq.stride()[:4], scale)
     options = {"BIASED": bias is not None, **_options(q)}
@@ -171,7 +173,7 @@ def _bias_gradient(
     partial = bias.new_zeros(min(work, PARTIAL_SUMS), len(bias), dtype=torch.float32)
     with torch.cuda.device_of(q):
         triton_kernels.backward_bias[(all_heads * len(partial),)](
-            q, k, v, _log2(bias), groups, lse, delta, _pixel_by_pixel(grad), partial,
+            q, k, v, _over(bias, scale), groups, lse, delta, _pixel_by_pixel(grad), partial,
             batch, images, *_sizes(q, dilations), *q.stride()[:4],
             blocks, work, len(bias), scale, OFFSETS=64, **options,
         )  # fmt: skip
@@ -242,8 +244,8 @@ def _pixel_by_pixel(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1, 4).contiguous().permute(0, 3, 1, 2, 4)
 
 
-def _log2(bias: Tensor | None) -> Tensor | None:
-    return None if bias is None else bias.float() * math.log2(math.e)
+def _over(bias: Tensor | None, scale: float) -> Tensor | None:
+    return None if bias is None else bias.float() / scale
 
 
 def _tiles(q: Tensor, dilations: list[int]) -> int:
