@@ -84,9 +84,10 @@ def queries_of(first, end, members, kernel_size):
 @triton.jit
 def pixels(index, first_y, first_x, columns):
     """Coordinates of entries of a box, which is counted row by row."""
-    # A division by multiplication, at most one too large where the box has up to 2^20 entries.
-    row = (index * ((1 << 20) // columns + 1)) >> 20
-    row -= (row * columns > index).to(tl.int32)
+    # A division by multiplication. Half an entry further on it is exact where the box has up to 2^20
+    # entries: the quotient is never closer to an integer than its error.
+    inverse = tl.cast(2147483647 // columns, tl.uint32) + 1
+    row = tl.umulhi((2 * index + 1).to(tl.uint32), inverse).to(tl.int32)
     return first_y + row, first_x + index - row * columns
 
 
