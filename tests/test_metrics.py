@@ -424,7 +424,7 @@ def test_metrics_of_single_images_need_their_features():
     for metric in METRICS.keys() - {"frechet"}:
         with pytest.raises(UserError, match="of a hold no features.*--features"):
             METRICS[metric].measure(full)(bare)
-    with pytest.raises(UserError, match="x has no class logits"):
+    with pytest.raises(UserError, match="lite0 has no class logits"):
         METRICS["inception_score"].measure(full)(full)
 
 
