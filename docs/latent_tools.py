@@ -100,7 +100,7 @@ def make(root: Path, name: str, steps: int = STEPS, count: int = IMAGES) -> str:
     frame = frame.assign(
         device=runtime.describe_device(torch.device("cpu")),
         commit=commit,
-        weights_commit=read_header(weights)[1].get("commit"),
+        weights_commit=read_header(weights)[1].commit,
     )
     write(root / TABLE, frame.to_csv(index=False))
     save(draw_projections(frame, pictures), [root / PICTURE], {})

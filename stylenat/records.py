@@ -79,3 +79,45 @@ class StatisticsRecord(Record):
             weights_sha256=None,
             versions=versions,
         )
+
+
+class DataIdentity(Record):
+    """The data set that a network was trained on."""
+
+    name: str
+    count: int | None = None
+    resolution: int | None = None
+    filter: str | None = None
+    content_sha256: str | None = None
+
+
+class Provenance(Record):
+    """Where weights come from, as their header says it."""
+
+    experiment: Json | None = None  # resolved, as its version had it
+    step: int | None = None
+    images_seen: int | None = None
+    data: DataIdentity | None = None
+    checkpoint: str | None = None  # name of the file that the weights were converted from …
+    checkpoint_sha256: str | None = None
+    network: str | None = None  # … and of the network in it
+    precision: str | None = None
+    versions: dict[str, str] | None = None
+    commit: str | None = None
+    parameters: int | None = None
+
+    @property
+    def experiment_name(self) -> str | None:
+        return (self.experiment or {}).get("name")
+
+
+class StateHeader(Record):
+    """What a training state belongs to."""
+
+    step: int
+    experiment: Json  # resolved, as its version had it
+    data: DataIdentity | None  # None before any was seen
+    parent: str | None = None  # digest of the state that its segment started from
+    versions: dict[str, str] | None = None
+    commit: str | None = None
+    digest: str | None = None  # of the tensors

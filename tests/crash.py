@@ -31,6 +31,7 @@ from stylenat.io import write_json
 from stylenat.metrics.extractors import features
 from stylenat.models import Generator
 from stylenat.models.weights import save_generator
+from stylenat.records import Provenance
 from stylenat.steps import experiment, pack, sample, statistics, tables
 from tests import test_report, tiny
 from tests.colours import Colours
@@ -191,7 +192,7 @@ def prepare(folder: Path) -> None:
     source = {"kind": "folder", "path": str(folder / "images")}
     write_json(folder / "x.json", {"source": source, "directory": "x", "files": []})
     torch.manual_seed(0)
-    save_generator(folder / "x.safetensors", Generator(tiny.experiment().model), {"step": 0})
+    save_generator(folder / "x.safetensors", Generator(tiny.experiment().model), Provenance(step=0))
     torch.save({"scale": torch.tensor([1.0, 0.5, 2.0])}, folder / "colours.pth")
     write_json(folder / "experiment.json", test_report.experiment().to_dict())
     write_json(folder / "fid50k.json", [test_report.fid(), test_report.floor()])

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from stylenat.models import Generator, save_generator
+from stylenat.records import Provenance
 from tests.project import ROOT, make_clone, snakemake
 from tests.tiny import experiment
 
@@ -98,7 +99,7 @@ def test_it_runs_under_any_uid_without_a_home():
     variables = [it for line in every("ENV")[1:] for it in shlex.split(line)]
     path = f"PATH={Path(sys.executable).parent}:/usr/bin:/bin"
     with tempfile.TemporaryDirectory() as folder:
-        save_generator(f"{folder}/x.safetensors", Generator(experiment().model), {})
+        save_generator(f"{folder}/x.safetensors", Generator(experiment().model), Provenance())
         for command in (
             (
                 "stylenat.cli",

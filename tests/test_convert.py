@@ -110,8 +110,8 @@ def test_the_published_layout_gives_the_references_images(tensors, tmp_path):
     assert torch.equal(generator.mean_w, computed_mean_style(generator))
     config, origin = read_header(path)
     assert config.dilations == ((1,), (1,), (1, 2), (1, 4))
-    assert (origin["checkpoint"], origin["step"]) == ("FFHQ.pt", 940_000)
-    assert origin["images_seen"] is None  # its batch size is not known
+    assert (origin.checkpoint, origin.step) == ("FFHQ.pt", 940_000)
+    assert origin.images_seen is None  # its batch size is not known
 
 
 @pytest.mark.parametrize("layout", ["generator_published", "generator_current"])
@@ -130,7 +130,7 @@ def test_an_experiment_decides_the_model_and_must_fit(tensors, tmp_path):
     path = run(checkpoint, tmp_path / "g.safetensors", experiment=fitting, step=100)
     config, origin = read_header(path)
     assert config == ModelConfig(**own)
-    assert (origin["step"], origin["experiment"]["name"]) == (100, "official")
+    assert (origin.step, origin.experiment_name) == (100, "official")
 
     other = write_experiment(tmp_path / "other.json", TINY | {"mapping_layers": 3})
     with pytest.raises(UserError, match=r"does not fit the experiment's model.*style\.3\.weight"):
@@ -238,7 +238,7 @@ def test_the_current_layout_brings_its_arguments(tmp_path, omegaconf, containers
     config, origin = read_header(run(checkpoint, tmp_path / "g.safetensors"))
     assert config.dilations == ((1,), (1,), (2, 1), (1, 3))
     assert (config.mapping_lr, config.mapping_layers) == (0.02, 2)
-    assert origin["step"] == 16
+    assert origin.step == 16
 
 
 def test_the_current_layout_without_arguments_has_the_published_dilations(tmp_path):
@@ -275,7 +275,7 @@ def test_a_training_state_comes_back_with_the_same_bytes(trained, tmp_path):
     for network, expected in (("g", trainer.generator), ("g_ema", trainer.generator_ema)):
         path = run(reference, tmp_path / f"{network}.safetensors", network=network)
         config, origin = read_header(path)
-        assert (config.dilations, origin["step"]) == (((1,), (1,), (1, 2)), 2)
+        assert (config.dilations, origin.step) == (((1,), (1,), (1, 2)), 2)
         found = load_generator(path).state_dict()
         assert found.keys() == expected.state_dict().keys()
         for key, value in expected.state_dict().items():

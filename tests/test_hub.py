@@ -13,6 +13,7 @@ from stylenat import fetch, hub
 from stylenat.errors import UserError
 from stylenat.io import read_json, sha256
 from stylenat.models import Generator, save_generator
+from stylenat.records import Provenance
 from stylenat.steps import sample
 from tests.server import serving
 from tests.test_sample import weights  # noqa: F401 (a fixture)
@@ -72,7 +73,7 @@ def same(generator, path):
 
 
 def other(path):
-    save_generator(path, Generator(experiment().model), {"step": 1})
+    save_generator(path, Generator(experiment().model), Provenance(step=1))
     return path
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 import stylenat
 from stylenat.models import Generator, save_generator
+from stylenat.records import Provenance
 from stylenat.steps import sample
 from tests.tiny import experiment
 from tests.weights import fill
@@ -22,7 +23,7 @@ README = Path(__file__).parents[1] / "README.md"
 def weights(tmp_path):
     generator = Generator(experiment().model)
     generator.load_state_dict(fill(generator.state_dict()))
-    save_generator(tmp_path / "x.safetensors", generator, {"step": 0})
+    save_generator(tmp_path / "x.safetensors", generator, Provenance(step=0))
     return tmp_path / "x.safetensors"
 
 

@@ -22,7 +22,7 @@ from stylenat.metrics import METRICS
 from stylenat.metrics.fid import frechet_distance
 from stylenat.metrics.moments import Statistics
 from stylenat.models import Generator, save_generator
-from stylenat.records import StatisticsRecord
+from stylenat.records import Provenance, StatisticsRecord
 from stylenat.report.published import read_published
 from stylenat.report.tables import metric_table
 from stylenat.steps import floor, metrics, neighbours
@@ -57,7 +57,7 @@ def chain(workplace):
         }
     )
     write_json(workplace / "experiment.json", experiment.to_dict())
-    provenance = {"experiment": {"name": "tiny"}, "step": 400, "images_seen": 6400}
+    provenance = Provenance(experiment={"name": "tiny"}, step=400, images_seen=6400)
     save_generator(workplace / "g.safetensors", Generator(experiment.model), provenance)
     store(workplace / "real.lmdb", random_images(0, 120))
     store(

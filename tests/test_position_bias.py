@@ -8,6 +8,7 @@ import torch
 from stylenat import interop
 from stylenat.errors import UserError
 from stylenat.models import Generator, load_generator, read_header, save_generator
+from stylenat.records import Provenance
 from tests.tiny import experiment
 from tests.weights import fill, normal
 
@@ -44,7 +45,7 @@ def test_it_trains_and_survives_its_file(tmp_path):
     generator(z).square().mean().backward()
     assert all(parameter.grad is not None for parameter in generator.parameters())
     path = tmp_path / "weights.safetensors"
-    save_generator(path, generator, {})
+    save_generator(path, generator, Provenance())
     assert read_header(path)[0] == WITHOUT
     with torch.no_grad():
         torch.testing.assert_close(load_generator(path)(z), generator(z))

@@ -129,6 +129,6 @@ def test_the_default_on_a_cpu_is_float32_bit_for_bit():
         run = trainer(precision)
         advance(run, 3)
         assert run.precision == "float32"
-        assert provenance(run, experiment(), None)["precision"] == "float32"
+        assert provenance(run, experiment(), None).precision == "float32"
         states.append(everything(run))
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])

@@ -17,6 +17,7 @@ from stylenat.metrics.perceptual import LAYERS, PerceptualDistance
 from stylenat.models import Generator, load_generator, save_generator
 from stylenat.models.latents import generate, render
 from stylenat.models.projection import NOISE, Spread, noise_share, project, rate
+from stylenat.records import Provenance
 from stylenat.steps import project as step
 from tests.test_inception import tensors  # noqa: F401 (a fixture)
 from tests.tiny import experiment
@@ -31,7 +32,7 @@ def weights(tmp_path_factory):
     path = tmp_path_factory.mktemp("project") / "x.safetensors"
     generator = Generator(experiment().model)
     generator.load_state_dict(fill(generator.state_dict()))
-    save_generator(path, generator, {"step": 0})
+    save_generator(path, generator, Provenance(step=0))
     return path
 
 

@@ -22,6 +22,7 @@ from stylenat.io import read_json, sha256
 from stylenat.models import Generator, read_header, save_generator
 from stylenat.models.latents import generate
 from stylenat.pictures import tile
+from stylenat.records import Provenance
 from stylenat.report.rows import frame_of
 from stylenat.report.tables import METRIC_COLUMNS
 from stylenat.steps import publish
@@ -75,7 +76,7 @@ def test_a_folder_holds_weights_configuration_card_and_samples(weights, tmp_path
     assert (folder / "model.safetensors").read_bytes() == weights.read_bytes()
     config = read_json(folder / "config.json")
     model, provenance = read_header(weights)
-    assert ModelConfig(**config["model"]) == model and config["provenance"] == provenance
+    assert ModelConfig(**config["model"]) == model and config["provenance"] == provenance.to_dict()
     assert config["weights"] == {"file": "model.safetensors", "sha256": sha256(weights)}
     pictures = list(generate(publish.load_generator(weights), range(4), 0.7))
     with Image.open(folder / "samples.png") as image:
@@ -189,7 +190,9 @@ def test_paths_in_the_header_are_named_before_they_become_public(tmp_path, caplo
     config = experiment()
     record = config.to_dict()
     record["training"]["start_from"] = {"mode": "finetune", "file": "/home/me/secret/x.pt"}
-    save_generator(tmp_path / "x.safetensors", Generator(config.model), {"experiment": record})
+    save_generator(
+        tmp_path / "x.safetensors", Generator(config.model), Provenance(experiment=record)
+    )
     _, body = parts(run(tmp_path / "x.safetensors", tmp_path / "out"))
     assert "names /home/me/secret/x.pt, which becomes public" in caplog.text
     assert "started from other weights (finetune)" in body and "secret" not in body

@@ -27,6 +27,7 @@ from stylenat.models.latents import (
     parse_seeds,
 )
 from stylenat.models.weights import save_tensors
+from stylenat.records import DataIdentity, Provenance
 from stylenat.steps import sample
 from tests.weights import fill
 
@@ -50,12 +51,8 @@ def weights(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "400.safetensors"
     generator = Generator(ModelConfig(**MODEL))
     generator.load_state_dict(fill(generator.state_dict()))
-    provenance = {
-        "experiment": {"name": "tiny"},
-        "step": 400,
-        "images_seen": 6400,
-        "data": {"name": "photos", "filter": "lanczos", "content_sha256": "ab" * 32},
-    }
+    data = DataIdentity(name="photos", filter="lanczos", content_sha256="ab" * 32)
+    provenance = Provenance(experiment={"name": "tiny"}, step=400, images_seen=6400, data=data)
     save_generator(path, generator, provenance)
     return path
 
@@ -173,8 +170,7 @@ def test_the_lmdb_holds_the_images_in_the_order_of_the_seeds(weights, tmp_path):
 
 def test_samples_of_weights_of_unknown_origin_claim_no_filter(weights, tmp_path):
     foreign = tmp_path / "foreign.safetensors"
-    provenance = {"experiment": None, "step": None, "images_seen": None, "data": None}
-    save_generator(foreign, load_generator(weights), provenance)
+    save_generator(foreign, load_generator(weights), Provenance())
     metadata = ImageStore(run(foreign, tmp_path / "samples.lmdb", "0")).metadata
     assert (metadata["name"], metadata["filter"]) == ("foreign", None)
 
@@ -196,7 +192,7 @@ def test_truncation_moves_w_towards_the_mean(weights):
 def with_tensors(weights, tensors, path):
     """A file with the header of ``weights``."""
     model, provenance = read_header(weights)
-    record = {"model": asdict(model), "provenance": provenance}
+    record = {"model": asdict(model), "provenance": provenance.to_dict()}
     save_tensors(path, tensors, "stylenat", record)
     return path
 
@@ -216,7 +212,7 @@ def test_the_mean_w_is_stored_and_computed_where_it_is_not(weights, tmp_path, mo
 def test_a_network_that_was_changed_is_saved_with_its_own_mean_w(weights, tmp_path):
     generator = load_generator(weights)
     generator.load_state_dict({k: 2 * v for k, v in generator.state_dict().items()})
-    save_generator(tmp_path / "x.safetensors", generator, {})
+    save_generator(tmp_path / "x.safetensors", generator, Provenance())
     found = load_generator(tmp_path / "x.safetensors")
     assert torch.equal(found.mean_w, computed_mean_style(generator))
     assert not torch.allclose(found.mean_w, load_generator(weights).mean_w)

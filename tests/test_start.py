@@ -14,6 +14,7 @@ from stylenat.experiments import resolve
 from stylenat.interop import write_checkpoint
 from stylenat.interop.styleswin import to_styleswin
 from stylenat.models import save_generator
+from stylenat.records import Provenance
 from stylenat.training.build import build_trainer
 from stylenat.training.checkpoint import load_state, save_state
 from stylenat.training.start import start
@@ -105,7 +106,7 @@ def test_fine_tuning_takes_the_networks_and_starts_anew(trained):
 
 def test_weights_alone_serve_as_generator_and_average(trained, tmp_path, caplog):
     before, _, _ = trained
-    save_generator(tmp_path / "w.safetensors", before.generator_ema, {})
+    save_generator(tmp_path / "w.safetensors", before.generator_ema, Provenance())
     initial = build_trainer(experiment(), ALONE)
     with caplog.at_level(logging.WARNING):
         tuned = begin(tmp_path / "w.safetensors", experiment(), mode="finetune")
@@ -120,7 +121,7 @@ def test_weights_alone_serve_as_generator_and_average(trained, tmp_path, caplog)
 
 def test_a_continued_run_says_what_the_file_lacks(trained, tmp_path, caplog):
     before, _, _ = trained
-    save_generator(tmp_path / "w.safetensors", before.generator_ema, {})
+    save_generator(tmp_path / "w.safetensors", before.generator_ema, Provenance())
     with caplog.at_level(logging.WARNING):
         continued = begin(tmp_path / "w.safetensors", experiment(), mode="continue", step=3)
     assert continued.step == 3

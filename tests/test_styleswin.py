@@ -15,6 +15,7 @@ from stylenat.models import Generator, load_generator, read_header, save_generat
 from stylenat.models.blocks import windows
 from stylenat.models.blocks.base import relative_position_index
 from stylenat.models.blocks.windows import WindowAttention, window_attention
+from stylenat.records import Provenance
 from stylenat.steps import convert
 from tests.test_convert import experiment
 from tests.weights import fill, normal
@@ -314,7 +315,7 @@ def test_a_checkpoint_becomes_the_same_network(tmp_path):
     assert config.block == ("windows",) * 4
     assert config.kernels == ((4,), (8,), (8,), (8,))
     assert (config.min_heads, config.mapping_layers, config.style_dim) == (4, 2, 16)
-    assert origin["checkpoint"] == "FFHQ_256.pt"
+    assert origin.checkpoint == "FFHQ_256.pt"
     generator = load_generator(path)
     for level, layer in enumerate(generator.layers):
         side = 4 << level
@@ -353,7 +354,6 @@ def test_the_experiment_has_to_have_windows(tmp_path):
 
 def test_the_reference_cannot_have_windows(tmp_path):
     weights = tmp_path / "g.safetensors"
-    provenance = {"experiment": None, "step": 0, "images_seen": 0}
-    save_generator(weights, Generator(ModelConfig(**TINY)), provenance)
+    save_generator(weights, Generator(ModelConfig(**TINY)), Provenance(step=0))
     with pytest.raises(UserError, match="no model whose blocks are windows"):
         run(weights, tmp_path / "g.pt", to_reference=True)

@@ -17,6 +17,7 @@ from stylenat.metrics.flops import mapping_flops, synthesis_flops
 from stylenat.metrics.memory import peak_memory
 from stylenat.models import Generator, save_generator
 from stylenat.models import generator as network
+from stylenat.records import Provenance
 from stylenat.steps import throughput
 from tests.tiny import experiment
 
@@ -54,7 +55,7 @@ def run(output, batch_sizes, seconds, **options):
 @pytest.fixture
 def weights(tmp_path, generator):
     path = tmp_path / "g.safetensors"
-    save_generator(path, generator, {"experiment": {"name": "tiny"}, "step": 0, "images_seen": 0})
+    save_generator(path, generator, Provenance(experiment={"name": "tiny"}, step=0, images_seen=0))
     return path
 
 

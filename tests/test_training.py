@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from stylenat.records import DataIdentity
 from stylenat.training import noise, schedule
 from stylenat.training.augment import Augmentation
 from stylenat.training.augment.bcr import Draws, apply, draw
@@ -148,7 +149,7 @@ def test_any_chain_of_pieces_equals_one_run(tmp_path, microbatch):
     trainer = build_trainer(config, ALONE, microbatch)
     for until in (4, 5, 9):
         advance(trainer, until)
-        save_state(path, trainer, config, {"name": "dots"})
+        save_state(path, trainer, config, DataIdentity(name="dots"))
         trainer = build_trainer(experiment(), ALONE, microbatch)
         restore(trainer, load_state(path))
     assert trainer.step == 9

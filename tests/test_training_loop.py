@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tqdm import tqdm
 from stylenat import runtime
 from stylenat.errors import UserError
 from stylenat.io import read_json
+from stylenat.records import DataIdentity
 from stylenat.training.build import build_trainer
 from stylenat.training.checkpoint import capture, load_state, save_state, write_state
 from stylenat.training.interruption import Interruption
@@ -26,7 +28,7 @@ from stylenat.training.trainer import Trainer
 from tests.tiny import SIZE, experiment
 from tests.training_run import ALONE
 
-DATA = {"name": "dots"}
+DATA = DataIdentity(name="dots")
 
 
 @pytest.fixture(autouse=True)
@@ -207,8 +209,8 @@ def test_a_state_of_another_experiment_or_data_set_is_refused_by_name(tmp_path):
     ):
         make_loop(tmp_path, config=experiment(generator_lr=0.5))
     state = load_state(tmp_path / "12.state.rolling")
-    state.meta["data"] = {"name": "other"}
-    write_state(tmp_path / "12.state.rolling", state)
+    header = state.header.model_copy(update={"data": DataIdentity(name="other")})
+    write_state(tmp_path / "12.state.rolling", replace(state, header=header))
     with pytest.raises(UserError, match=r"data\.name \(other there, dots here\)"):
         make_loop(tmp_path)
 

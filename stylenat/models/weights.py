@@ -3,7 +3,6 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -12,15 +11,16 @@ from safetensors.torch import load_file, save_file
 from stylenat.config import ModelConfig
 from stylenat.errors import ConfigError, UserError
 from stylenat.hub import local_weights
-from stylenat.io import atomic, brief, described
+from stylenat.io import Json, atomic, brief, described
 from stylenat.models.generator import Generator
 from stylenat.models.latents import computed_mean_style
+from stylenat.records import Provenance
 
 MEAN_W = "mean_w"  # the tensor beside those of the network
 
 
 def save_tensors(
-    path: str | Path, tensors: dict[str, torch.Tensor], name: str, record: dict[str, Any]
+    path: str | Path, tensors: dict[str, torch.Tensor], name: str, record: Json
 ) -> None:
     """Write contiguous tensors and, as entry ``name`` of the header, a JSON record.
 
@@ -34,28 +34,28 @@ def save_tensors(
             raise OSError(str(error)) from error
 
 
-def save_generator(path: str | Path, generator: Generator, provenance: dict[str, Any]) -> None:
-    """Write weights, truncation's mean w, configuration, number of parameters and ``provenance``
-    (experiment, step, …)."""
+def save_generator(path: str | Path, generator: Generator, provenance: Provenance) -> None:
+    """Write weights, truncation's mean w, configuration, and ``provenance`` with the number of
+    parameters."""
     tensors = {key: value.contiguous() for key, value in generator.state_dict().items()}
     tensors[MEAN_W] = computed_mean_style(generator)
     count = sum(parameter.numel() for parameter in generator.parameters())
-    provenance = provenance | {"parameters": count}
-    record = {"model": asdict(generator.config), "provenance": provenance}
+    provenance = provenance.model_copy(update={"parameters": count})
+    record = {"model": asdict(generator.config), "provenance": provenance.to_dict()}
     save_tensors(path, tensors, "stylenat", record)
 
 
-def read_header(path: str | Path) -> tuple[ModelConfig, dict[str, Any]]:
+def read_header(path: str | Path) -> tuple[ModelConfig, Provenance]:
     """(configuration, provenance) without reading the tensors.
 
     Raises :class:`UserError` for a file that is missing, truncated or not one of ours.
     """
+    remedy = "make it with stylenat.steps.train or stylenat.steps.convert"
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["stylenat"])
-        if not isinstance(header["provenance"], dict):
-            raise TypeError("its provenance is no record")
-        return ModelConfig.from_dict(header["model"]), header["provenance"]
+        model = ModelConfig.from_dict(header["model"])
+        return model, Provenance.read(header["provenance"], path, remedy)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; train or convert the weights first.") from None
     except ConfigError as error:
@@ -63,7 +63,7 @@ def read_header(path: str | Path) -> tuple[ModelConfig, dict[str, Any]]:
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise UserError(
             f"{path} is truncated or not a generator of ours ({described(path)}; {brief(error)}); "
-            "make it with stylenat.steps.train or stylenat.steps.convert."
+            f"{remedy}."
         ) from error
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from stylenat.config import ModelConfig
+from stylenat.records import Provenance
 from stylenat.report.rows import Record, model_name
 
 LIBRARY = "stylenat"
@@ -63,7 +64,7 @@ class Published:
 
     name: str
     model: ModelConfig
-    provenance: Record
+    provenance: Provenance
     weights: str  # name of the file
     digest: str  # its SHA-256
     samples: str  # name of the picture
@@ -80,11 +81,12 @@ class Published:
     @property
     def dataset(self) -> str | None:
         """The training data's name, if the weights or the tables know it."""
-        return (self.provenance.get("data") or {}).get("name") or self._experiment.get("dataset")
+        data = self.provenance.data
+        return data.name if data else self._experiment.get("dataset")
 
     @property
     def _experiment(self) -> Record:
-        return self.provenance.get("experiment") or {}
+        return self.provenance.experiment or {}
 
 
 def write_card(about: Published) -> str:
@@ -167,14 +169,14 @@ def _made(about: Published) -> str:
     known, side = about.provenance, about.model.image_size
     text = f"A {model_name(about.model)} generator ([arXiv 2211.05770](https://arxiv.org/abs/2211.05770)) "
     text += f"of images of {side} × {side} pixels"
-    if known.get("parameters"):
-        text += f", {known['parameters']:,} parameters"
+    if known.parameters:
+        text += f", {known.parameters:,} parameters"
     training = about._experiment.get("training") or {}
     steps = []
-    if known.get("step") is not None:
-        steps.append(f"{known['step']:,} iterations")
-    if known.get("images_seen") is not None:
-        steps.append(f"{known['images_seen']:,} images seen")
+    if known.step is not None:
+        steps.append(f"{known.step:,} iterations")
+    if known.images_seen is not None:
+        steps.append(f"{known.images_seen:,} images seen")
     if training.get("batch_size"):
         steps.append(f"batches of {training['batch_size']}")
     if training.get("seed") is not None:
@@ -182,23 +184,23 @@ def _made(about: Published) -> str:
     text += f". Trained for {', '.join(steps)}." if steps else ". How it was trained is not known."
     if training.get("start_from"):
         text += f" It started from other weights ({training['start_from']['mode']})."
-    if known.get("checkpoint"):
-        text += f" Converted from the checkpoint {known['checkpoint']} (SHA-256 `{known['checkpoint_sha256']}`)."
-    if known.get("commit"):
-        text += f" Commit of the code: `{known['commit']}`."
+    if known.checkpoint:
+        text += f" Converted from the checkpoint {known.checkpoint} (SHA-256 `{known.checkpoint_sha256}`)."
+    if known.commit:
+        text += f" Commit of the code: `{known.commit}`."
     return f"{text} `config.json` has all settings; SHA-256 of `{about.weights}`: `{about.digest}`."
 
 
 def _data(about: Published) -> str:
-    data = about.provenance.get("data") or {}
+    data = about.provenance.data
     text = f"Trained on {about.dataset}" if about.dataset else "What it was trained on is not known"
-    if data.get("count"):
-        text += f": {data['count']:,} images"
-    if data.get("filter"):
-        how = "not resized" if data["filter"] == "none" else f"resized by {data['filter']}"
+    if data and data.count:
+        text += f": {data.count:,} images"
+    if data and data.filter:
+        how = "not resized" if data.filter == "none" else f"resized by {data.filter}"
         text += f" at {about.model.image_size}² ({how})"
-    if data.get("content_sha256"):
-        text += f", SHA-256 of their pixels `{data['content_sha256']}`"
+    if data and data.content_sha256:
+        text += f", SHA-256 of their pixels `{data.content_sha256}`"
     for key, words in (("dataset_creator", "made by"), ("dataset_licence", "licence of the data:")):
         found = next((row[key] for row in about.rows if row.get(key)), None)
         if found is not None:

@@ -16,6 +16,7 @@ from stylenat.config import ExperimentConfig
 from stylenat.interop.writing import CHANNEL_MAX
 from stylenat.io import read_json, sha256
 from stylenat.models import load_generator, save_generator
+from stylenat.records import Provenance
 from stylenat.training import schedule
 from stylenat.training.build import build_trainer
 from stylenat.training.checkpoint import load_state, restore
@@ -38,18 +39,18 @@ def _from_reference(args: argparse.Namespace) -> None:
     model = experiment.model if experiment else None
     generator = interop.generator_from(checkpoint, args.network, model)
     step = checkpoint.step if args.step is None else args.step
-    provenance = {
-        "experiment": experiment.to_dict() if experiment else None,
-        "step": step,
+    provenance = Provenance(
+        experiment=experiment.to_dict() if experiment else None,
+        step=step,
         # The checkpoint does not tell its batch size or its data set.
-        "images_seen": None,
-        "data": None,
-        "checkpoint": args.checkpoint.name,
-        "checkpoint_sha256": sha256(args.checkpoint),
-        "network": args.network,
-        "versions": runtime.versions(),
-        "commit": runtime.commit(),
-    }
+        images_seen=None,
+        data=None,
+        checkpoint=args.checkpoint.name,
+        checkpoint_sha256=sha256(args.checkpoint),
+        network=args.network,
+        versions=runtime.versions(),
+        commit=runtime.commit(),
+    )
     save_generator(args.output, generator, provenance)
     log.info("model %s: %s", "of the experiment" if experiment else "inferred", generator.config)
     count = sum(parameter.numel() for parameter in generator.parameters())
@@ -87,7 +88,7 @@ def _to_reference(args: argparse.Namespace) -> None:
 
 def _trainer(path: Path) -> Trainer:
     state = load_state(path)
-    experiment = ExperimentConfig.from_dict(state.meta["experiment"])
+    experiment = ExperimentConfig.from_dict(state.header.experiment)
     trainer = build_trainer(experiment, World(0, 1, torch.device("cpu")))
     restore(trainer, state)
     return trainer

@@ -135,12 +135,12 @@ def _snapshot(args: argparse.Namespace, sets: Sequence[StatisticsRecord]) -> Rec
             )
     return {
         "kind": "snapshot",
-        "step": provenance["step"],
-        "images_seen": provenance["images_seen"],
+        "step": provenance.step,
+        "images_seen": provenance.images_seen,
         "generator_sha256": digest,
-        "checkpoint": provenance.get("checkpoint"),
-        "precision": provenance.get("precision"),
-        "parameters": provenance.get("parameters") or _parameters(config),
+        "checkpoint": provenance.checkpoint,
+        "precision": provenance.precision,
+        "parameters": provenance.parameters or _parameters(config),
     }
 
 

@@ -21,8 +21,7 @@ def run(args: argparse.Namespace) -> None:
     require_onnx()
     runtime = read_runtime(args.runtime)
     config, provenance = read_header(args.weights)
-    name = (provenance.get("experiment") or {}).get("name") or args.weights.stem
-    step = provenance.get("step")
+    name, step = provenance.experiment_name or args.weights.stem, provenance.step
     generator = load_generator(args.weights)
     facts = Facts(
         title=f"{name}: pictures made in the browser",

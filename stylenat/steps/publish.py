@@ -42,11 +42,11 @@ def run(args: argparse.Namespace) -> None:
     model, provenance = read_header(args.weights)
     digest = sha256(args.weights)
     rows = rows_of(args.tables, digest)
-    for path in local_paths(provenance):
+    for path in local_paths(provenance.to_dict()):
         log.warning("the header of the weights names %s, which becomes public with them", path)
     if args.licence == NOT_STATED:
         log.warning("no --licence is given: nobody will know what they may do with the weights")
-    name = (provenance.get("experiment") or {}).get("name") or args.weights.stem
+    name = provenance.experiment_name or args.weights.stem
     about = Published(
         name=args.push.partition("/")[2] if args.push else name,
         model=model,
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
     if args.weights.resolve() != (args.output / WEIGHTS).resolve():
         with atomic(args.output / WEIGHTS) as temporary:
             shutil.copyfile(args.weights, temporary)
-    record = {"library_name": LIBRARY, "model": asdict(model), "provenance": provenance}
+    record = {"library_name": LIBRARY, "model": asdict(model), "provenance": provenance.to_dict()}
     write_json(args.output / CONFIG, record | {"weights": {"file": WEIGHTS, "sha256": digest}})
     with atomic(args.output / CARD) as temporary:
         temporary.write_text(write_card(about), encoding="utf-8")

@@ -41,18 +41,18 @@ def run(args: argparse.Namespace) -> None:
 def _metadata(args: argparse.Namespace) -> dict[str, Any]:
     """What the LMDB says of its origin; ``generator_sha256`` marks it as generated."""
     _, provenance = read_header(args.weights)
-    experiment, data = provenance.get("experiment"), provenance.get("data")
+    data = provenance.data
     return {
-        "name": experiment["name"] if experiment else args.weights.stem,
+        "name": provenance.experiment_name or args.weights.stem,
         "kind": "generated",
-        "filter": data["filter"] if data else None,
-        "source": f"{args.weights.name}, step {provenance.get('step')}",
+        "filter": data.filter if data else None,
+        "source": f"{args.weights.name}, step {provenance.step}",
         "licence": "that of the data set the generator was trained on",
         "notes": [],
         "seeds": args.seeds,
         "truncation": args.truncation,
         "generator_sha256": sha256(args.weights),
-        "data": data,
+        "data": data and data.to_dict(),
         "device": runtime.describe_device(args.device),
         "dtype": "float32",
         "versions": runtime.versions(),

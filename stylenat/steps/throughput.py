@@ -41,10 +41,9 @@ def run(args: argparse.Namespace) -> None:
 
 def _trained(path: Path) -> tuple[dict[str, Any], Generator]:
     _, provenance = read_header(path)
-    experiment = provenance["experiment"]  # None for a checkpoint converted without one
     name = {
-        "experiment": experiment and experiment["name"],
-        "step": provenance["step"],
+        "experiment": provenance.experiment_name,  # None for a checkpoint converted without one
+        "step": provenance.step,
         "generator_sha256": sha256(path),
     }
     return name, load_generator(path)

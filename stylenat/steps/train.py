@@ -13,7 +13,6 @@ from contextlib import nullcontext
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +26,7 @@ from stylenat.data.store import ImageStore
 from stylenat.errors import UserError
 from stylenat.io import alone, read_json
 from stylenat.models import save_generator
+from stylenat.records import DataIdentity
 from stylenat.training import distributed
 from stylenat.training.build import build_trainer
 from stylenat.training.checkpoint import provenance
@@ -35,8 +35,6 @@ from stylenat.training.interruption import EXIT_CODE, Interruption
 from stylenat.training.loop import Interrupted, TrainingLoop
 from stylenat.training.rolling import RollingStates
 from stylenat.training.tracking import Trackers
-
-IDENTITY = ("name", "count", "resolution", "filter", "content_sha256")
 
 
 def reals(
@@ -58,7 +56,7 @@ def reals(
         yield images
 
 
-def data_identity(path: Path, experiment: ExperimentConfig) -> dict[str, Any]:
+def data_identity(path: Path, experiment: ExperimentConfig) -> DataIdentity:
     """What a state remembers of its data set; one that does not fit is a UserError."""
     metadata = ImageStore(path).metadata
     for key, wanted in (("name", experiment.dataset), ("resolution", experiment.model.image_size)):
@@ -71,7 +69,7 @@ def data_identity(path: Path, experiment: ExperimentConfig) -> dict[str, Any]:
         command.log.info(
             "%s has %d classes; training is unconditional and does not use them", path, len(classes)
         )
-    return {key: metadata[key] for key in IDENTITY}
+    return DataIdentity(**{key: metadata[key] for key in DataIdentity.model_fields})
 
 
 def run(args: argparse.Namespace) -> None:

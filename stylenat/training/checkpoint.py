@@ -21,6 +21,7 @@ from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
 from stylenat.io import brief, described
 from stylenat.models.weights import save_tensors
+from stylenat.records import DataIdentity, Provenance, StateHeader
 from stylenat.training.trainer import Trainer
 
 # By the names that their tensors have in the file: the trainer's attributes.
@@ -30,7 +31,6 @@ NETWORKS = {
     "average": "generator_ema",
 }
 OPTIMIZERS = ("generator", "discriminator")
-_META = {"step": int, "experiment": dict, "data": dict | None, "digest": str}
 ADA = "ada"  # its probability and what decides on the next
 
 
@@ -39,50 +39,46 @@ class State:
     """A state in memory: tensors by name on the CPU, and the header."""
 
     tensors: dict[str, Tensor]
-    meta: dict[str, Any]
+    header: StateHeader
     path: Path | None = None  # the file it was read from
 
     @property
     def step(self) -> int:
         """Finished iterations."""
-        step: int = self.meta["step"]
-        return step
+        return self.header.step
 
 
 def capture(
     trainer: Trainer,
     experiment: ExperimentConfig,
-    data: dict[str, Any] | None,
+    data: DataIdentity | None,
     parent: str | None = None,
 ) -> State:
-    """A copy of the trainer's state, which training can go on beside.
-
-    ``data`` is the identity of the data set (None before any); ``parent`` the digest of the state
-    that the segment started from.
-    """
+    """A copy of the trainer's state, which training can go on beside; ``parent`` is the digest of the
+    state that the segment started from."""
     tensors = {
         name: value.detach().to("cpu", copy=True).contiguous()
         for name, value in _tensors(trainer).items()
     }
-    meta = {
-        "step": trainer.step,
-        "experiment": experiment.to_dict(),
-        "data": data,
-        "parent": parent,
-        "versions": runtime.versions(),
-        "commit": runtime.commit(),
-    }
-    return State(tensors, meta)
+    header = StateHeader(
+        step=trainer.step,
+        experiment=experiment.to_dict(),
+        data=data,
+        parent=parent,
+        versions=runtime.versions(),
+        commit=runtime.commit(),
+    )
+    return State(tensors, header)
 
 
 def write_state(path: str | Path, state: State) -> None:
     """Write a state, with the digest of its tensors in the header."""
-    meta = state.meta | {"digest": _digest(state.tensors)}
-    save_tensors(path, state.tensors, "meta", meta)
+    header = state.header.model_copy(update={"digest": _digest(state.tensors)})
+    save_tensors(path, state.tensors, "meta", header.to_dict())
 
 
 def save_state(
-    path: str | Path, trainer: Trainer, experiment: ExperimentConfig, data: dict[str, Any] | None
+    path: str | Path, trainer: Trainer, experiment: ExperimentConfig, data: DataIdentity | None
 ) -> None:
     """Write the trainer's state; arguments as for :func:`capture`."""
     write_state(path, capture(trainer, experiment, data))
@@ -90,32 +86,30 @@ def save_state(
 
 def load_state(path: str | Path) -> State:
     """Read a state and check its digest; a missing or damaged file is a :class:`UserError`."""
-    meta, tensors = _read(path, with_tensors=True)
-    if _digest(tensors) != meta["digest"]:
+    header, tensors = _read(path, with_tensors=True)
+    if _digest(tensors) != header.digest:
         raise UserError(
             f"{path} is damaged: its tensors do not match their digest; "
             "delete it and rerun, training goes on from the state before it."
         )
-    return State(tensors, meta, Path(path))
+    return State(tensors, header, Path(path))
 
 
-def state_digest(path: str | Path) -> str:
+def state_digest(path: str | Path) -> str | None:
     """The digest in a state's header, which tells states apart without reading their tensors."""
-    digest: str = _read(path, with_tensors=False)[0]["digest"]
-    return digest
+    return _read(path, with_tensors=False)[0].digest
 
 
-def require_same(state: State, experiment: ExperimentConfig, data: dict[str, Any] | None) -> None:
+def require_same(state: State, experiment: ExperimentConfig, data: DataIdentity | None) -> None:
     """Refuse, by name, a state of another experiment or data set."""
-    wanted = json.loads(json.dumps({"experiment": experiment.to_dict(), "data": data}))
-    for key in ("experiment", "data"):
-        found = state.meta[key]
-        if key == "data" and found is None:  # the initial state has seen no data yet
-            continue
-        if key == "experiment":  # a record from before there was a key lacks it
-            with suppress(UserError):
-                found = json.loads(json.dumps(ExperimentConfig.from_dict(found).to_dict()))
-        difference = _difference(key, found, wanted[key])
+    trained = state.header.experiment
+    with suppress(UserError):  # a record from before there was a key lacks it
+        trained = ExperimentConfig.from_dict(trained).to_dict()
+    compared: list[tuple[str, Any, Any]] = [("experiment", trained, experiment.to_dict())]
+    if state.header.data is not None:  # the initial state has seen no data yet
+        compared.append(("data", state.header.data.to_dict(), data and data.to_dict()))
+    for key, found, wanted in compared:
+        difference = _difference(key, *(json.loads(json.dumps(one)) for one in (found, wanted)))
         if difference:
             raise UserError(
                 f"{state.path} (step {state.step}) was trained with another {difference}; give the "
@@ -139,35 +133,35 @@ def restore(trainer: Trainer, state: State) -> None:
 
 
 def provenance(
-    trainer: Trainer, experiment: ExperimentConfig, data: dict[str, Any] | None
-) -> dict[str, Any]:
+    trainer: Trainer, experiment: ExperimentConfig, data: DataIdentity | None
+) -> Provenance:
     """What a snapshot says of its origin, in the header of its safetensors file."""
-    return {
-        "experiment": experiment.to_dict(),
-        "step": trainer.step,
-        "images_seen": trainer.step * experiment.training.batch_size,
-        "data": data,
-        "precision": trainer.precision if trainer.step else None,
-        "versions": runtime.versions(),
-        "commit": runtime.commit(),
-    }
+    return Provenance(
+        experiment=experiment.to_dict(),
+        step=trainer.step,
+        images_seen=trainer.step * experiment.training.batch_size,
+        data=data,
+        precision=trainer.precision if trainer.step else None,
+        versions=runtime.versions(),
+        commit=runtime.commit(),
+    )
 
 
-def _read(path: str | Path, with_tensors: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read(path: str | Path, with_tensors: bool) -> tuple[StateHeader, dict[str, Tensor]]:
+    remedy = "delete it and rerun, training goes on from the state before it"
     try:
         with safe_open(path, framework="pt") as file:
-            meta = json.loads((file.metadata() or {})["meta"])
-            for key, kind in _META.items():
-                if not isinstance(meta[key], kind):
-                    raise TypeError(f"{key} is {meta[key]!r}")
+            header = StateHeader.read(json.loads((file.metadata() or {})["meta"]), path, remedy)
+            if header.digest is None:
+                raise KeyError("digest")
             names = file.keys() if with_tensors else ()
-            return meta, {name: file.get_tensor(name) for name in names}
+            return header, {name: file.get_tensor(name) for name in names}
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; train up to it first.") from None
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise UserError(
             f"{path} is truncated or not a training state ({described(path)}; {brief(error)}); "
-            "delete it and rerun, training goes on from the state before it."
+            f"{remedy}."
         ) from error
 
 

@@ -10,12 +10,12 @@ import os
 import shutil
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from stylenat import runtime
 from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
 from stylenat.io import atomic
+from stylenat.records import DataIdentity
 from stylenat.training.checkpoint import (
     State,
     capture,
@@ -30,14 +30,9 @@ log = logging.getLogger(__name__)
 
 
 class RollingStates:
-    """What the segment that ends with ``state`` has reached, starting from ``resume``.
+    """What the segment that ends with ``state`` has reached, starting from ``resume``."""
 
-    ``data`` is the identity of the data set.
-    """
-
-    def __init__(
-        self, resume: Path, state: Path, experiment: ExperimentConfig, data: dict[str, Any]
-    ):
+    def __init__(self, resume: Path, state: Path, experiment: ExperimentConfig, data: DataIdentity):
         self.resume, self.state = resume, state
         self.experiment, self.data = experiment, data
         self.newest, self.previous, self.records = _rolling_files(state)
@@ -61,9 +56,9 @@ class RollingStates:
                 log.warning("skipping a state: %s", error)
                 continue
             require_same(state, self.experiment, self.data)
-            if state.meta["parent"] != self.parent:
+            if state.header.parent != self.parent:
                 log.warning("skipping a state: %s does not continue %s", path, self.resume)
-            elif state.step >= until and state.meta["commit"] != runtime.commit():
+            elif state.step >= until and state.header.commit != runtime.commit():
                 # The outputs are asked for once more, by a changed program: not these, then.
                 log.warning("skipping a state: %s is another version's result", path)
             else:

@@ -25,6 +25,7 @@ from stylenat.metrics.extractors.base import read_state_dict
 from stylenat.metrics.moments import Moments, Statistics
 from stylenat.models import Generator, load_generator
 from stylenat.models.weights import save_generator
+from stylenat.records import Provenance
 from stylenat.report.curves import read_training
 from stylenat.report.measured import read_table
 from stylenat.report.published import read_published
@@ -52,7 +53,7 @@ def trainer():
 
 
 def write_weights(path: Path) -> None:
-    save_generator(path, Generator(tiny.experiment().model), {"step": 0})
+    save_generator(path, Generator(tiny.experiment().model), Provenance(step=0))
 
 
 def write_state(path: Path) -> None:
