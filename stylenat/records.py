@@ -21,8 +21,11 @@ class Record(BaseModel):
 
     @classmethod
     def read(cls, values: Any, path: str | Path, remedy: str) -> Self:
-        """What the file at ``path`` says; a missing or wrong key is a :class:`UserError`."""
+        """What the file at ``path`` says, as text or parsed; a missing or wrong key is a
+        :class:`UserError`."""
         try:
+            if isinstance(values, bytes):
+                return cls.model_validate_json(values)
             return cls.model_validate(values)
         except ValidationError as error:
             key, message = explain(error, cls)
@@ -121,3 +124,26 @@ class StateHeader(Record):
     versions: dict[str, str] | None = None
     commit: str | None = None
     digest: str | None = None  # of the tensors
+
+
+class Dataset(Record):
+    """What a packed data set says of itself; samples that are packed have more keys."""
+
+    name: str
+    resolution: int
+    filter: str | None = None  # None: not known, of samples of converted weights
+    codec: str
+    source: str | None = None
+    licence: str | None = None
+    creator: str | None = None
+    classes: list[str] | None = None  # where there are labels
+    notes: list[str] | None = None
+    count: int
+    content_sha256: str
+    duplicates: int | None = None  # images with the pixels of an earlier one
+    generator_sha256: str | None = None  # of samples …
+    seeds: str | None = None  # … and theirs
+
+    @property
+    def identity(self) -> DataIdentity:
+        return DataIdentity(**{key: getattr(self, key) for key in DataIdentity.model_fields})

@@ -40,7 +40,7 @@ def random_images(seed, count, side=8):
 
 
 def store(path, images, **metadata):
-    values = {"name": "photos", "filter": "lanczos", "source": "", "licence": "", "notes": ""}
+    values = {"name": "photos", "filter": "lanczos", "source": "", "licence": "", "notes": []}
     write_store(path, images, values | metadata)
     return path
 
@@ -51,7 +51,7 @@ HAIR = {"#2c1b18": (44, 27, 24), "#a55728": (165, 87, 40), "#e8e1e1": (232, 225,
 def portraits(path, colours, seed=0, known=True, **metadata):
     """A store of noisy images, each of the colour that its attribute hairColor says."""
     random = np.random.default_rng(seed)
-    values = {"name": "photos", "filter": "lanczos", "source": "", "licence": "", "notes": ""}
+    values = {"name": "photos", "filter": "lanczos", "source": "", "licence": "", "notes": []}
     with StoreWriter(path) as writer:
         for colour in colours:
             noise = random.normal(0, 20, (8, 8, 3)) + random.normal(0, 4, 3)

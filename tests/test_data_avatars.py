@@ -40,7 +40,7 @@ def packed(tmp_path_factory):
 
 def test_the_same_seeds_are_the_same_faces_everywhere(packed):
     store = ImageStore(packed)
-    assert store.metadata["content_sha256"].startswith("b83e543af9378edc7f62671267b546bc")
+    assert store.metadata.content_sha256.startswith("b83e543af9378edc7f62671267b546bc")
     assert store.attributes(7) == {
         "backgroundColor": "#ffd5dc",
         "bodyVariant": "body",
@@ -101,7 +101,7 @@ def test_attributes_outlive_packing_again(packed, tmp_path):
     pack(source, PackSettings("again", SIDE, "none"), tmp_path / "x.lmdb")
     first, second = ImageStore(packed), ImageStore(tmp_path / "x.lmdb")
     for key in ("content_sha256", "licence", "creator"):
-        assert second.metadata[key] == first.metadata[key]
+        assert getattr(second.metadata, key) == getattr(first.metadata, key)
     assert second.attributes(3) == first.attributes(3) is not None
 
 
@@ -125,8 +125,8 @@ def test_damaged_attributes_are_noticed(packed, tmp_path):
 
 def test_the_style_names_its_creator_and_licence(packed):
     record = ImageStore(packed).metadata
-    assert record["creator"] == "Johan Melin (https://www.johanmelin.com)"
-    assert record["licence"] == "CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/)"
+    assert record.creator == "Johan Melin (https://www.johanmelin.com)"
+    assert record.licence == "CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/)"
     other = open_source(FACES | {"style": "bottts"}, SIDE)
     assert other.licence.startswith("Free for personal and commercial use")
 

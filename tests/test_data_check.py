@@ -57,7 +57,7 @@ def test_other_pixels_than_recorded_are_noticed(tmp_path):
 
 def test_inspect_prints_the_record_and_draws_a_sheet(path, tmp_path, capsys):
     inspect.run(Namespace(dataset=path, count=4, output=None))
-    assert json.loads(capsys.readouterr().out) == ImageStore(path).metadata
+    assert json.loads(capsys.readouterr().out) == ImageStore(path).metadata.to_dict()
     with Image.open(tmp_path / "x.png") as sheet:
         assert sheet.size == (198, 198)  # two by two, with margins of 2
         last = sheet.crop((100, 100, 196, 196))

@@ -179,10 +179,10 @@ def run_pack(folder, output, filter="lanczos", workers=1, max_corrupt=8, **optio
 def test_a_folder_of_everything(folder, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         record = run_pack(folder, tmp_path / "x.lmdb")
-    assert record["count"] == 60 + len(USABLE)
-    assert len(record["notes"]) == len(UNUSABLE)
+    assert record.count == 60 + len(USABLE)
+    assert len(record.notes) == len(UNUSABLE)
     for name in UNUSABLE:
-        assert any(name in note for note in record["notes"])
+        assert any(name in note for note in record.notes)
         assert name in caplog.text
     names = sorted(name for name in os.listdir(folder) if name not in UNUSABLE)
     store = ImageStore(tmp_path / "x.lmdb")
@@ -266,5 +266,5 @@ def test_the_filter_is_part_of_a_data_sets_identity(tmp_path):
     folder.mkdir()
     Image.fromarray(gradient(100, 100)).save(folder / "a.png")
     lanczos, box = (run_pack(folder, tmp_path / f"{f}.lmdb", f) for f in ("lanczos", "box"))
-    assert (lanczos["filter"], box["filter"]) == ("lanczos", "box")
-    assert lanczos["content_sha256"] != box["content_sha256"]
+    assert (lanczos.filter, box.filter) == ("lanczos", "box")
+    assert lanczos.content_sha256 != box.content_sha256

@@ -46,8 +46,8 @@ def test_the_parts_are_disjoint_and_together_the_whole(tmp_path):
     test = packed(Split(source, 0.2, held_out=True), tmp_path / "test.lmdb")
     assert (len(rest), len(test)) == (16, 4)
     assert sorted(colours(rest) + colours(test)) == list(range(20))
-    assert test.metadata["source"].startswith("held out 0.2 of folder: ")
-    assert rest.metadata["content_sha256"] != test.metadata["content_sha256"]
+    assert test.metadata.source.startswith("held out 0.2 of folder: ")
+    assert rest.metadata.content_sha256 != test.metadata.content_sha256
     again = packed(Split(source, 0.2, held_out=True), tmp_path / "again.lmdb")
     assert again.metadata == test.metadata
 
@@ -119,7 +119,7 @@ def test_both_parts_are_packed_from_one_download(tmp_path):
 def test_folders_as_classes(tmp_path):
     source = Folder(write_images(tmp_path / "images", 6), classes="folders")
     store = packed(source, tmp_path / "mine.lmdb")
-    assert store.metadata["classes"] == ["cat", "dog"]
+    assert store.metadata.classes == ["cat", "dog"]
     found = [store.attributes(index) for index in range(6)]
     assert found == [{"class": "cat"}] * 3 + [{"class": "dog"}] * 3
     assert colours(store) == [0, 2, 4, 1, 3, 5]
@@ -161,7 +161,7 @@ def test_labels_that_are_not_there(tmp_path, content, message):
 
 def test_without_labels_a_data_set_is_as_before(tmp_path):
     store = packed(Folder(write_images(tmp_path / "images", 4)), tmp_path / "mine.lmdb")
-    assert "classes" not in store.metadata and store.attributes(0) is None
+    assert store.metadata.classes is None and store.attributes(0) is None
     with pytest.raises(UserError, match="it has no class labels"):
         chosen("class=cat", store)
 

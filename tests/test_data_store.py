@@ -30,8 +30,8 @@ def test_pixels_and_metadata_come_back(tmp_path, side, name):
     store = ImageStore(tmp_path / "x.lmdb")
     assert len(store) == 7
     assert store.metadata == record
-    assert store.metadata["codec"] == name
-    assert store.metadata["resolution"] == side
+    assert store.metadata.codec == name
+    assert store.metadata.resolution == side
     assert all(np.array_equal(store.read(i), image) for i, image in enumerate(pixels))
     assert os.listdir(tmp_path) == ["x.lmdb"]
 
@@ -40,9 +40,9 @@ def test_content_hash_is_over_pixels_in_order(tmp_path):
     pixels = images(3, 16)
     record = write_store(tmp_path / "a.lmdb", pixels, RECORD)
     digests = b"".join(hashlib.sha256(image.tobytes()).digest() for image in pixels)
-    assert record["content_sha256"] == hashlib.sha256(digests).hexdigest()
+    assert record.content_sha256 == hashlib.sha256(digests).hexdigest()
     other = write_store(tmp_path / "b.lmdb", pixels[::-1], RECORD)
-    assert other["content_sha256"] != record["content_sha256"]
+    assert other.content_sha256 != record.content_sha256
 
 
 def test_the_same_images_give_the_same_bytes_however_often_interrupted(tmp_path, monkeypatch):

@@ -219,7 +219,7 @@ def found(weights, tmp_path):  # noqa: F811
     metadata = {"name": "tiny", "kind": "real", "filter": "none", "source": "", "licence": ""}
     write_store(tmp_path / "data.lmdb", training, metadata | {"notes": []})
     record = {
-        "dataset_sha256": ImageStore(tmp_path / "data.lmdb").metadata["content_sha256"],
+        "dataset_sha256": ImageStore(tmp_path / "data.lmdb").metadata.content_sha256,
         "generator_sha256": sha256(weights), "extractor": "lite0", "quantile": 0.01,
         "threshold": 0.5, "copies": 0.25, "n_generated": 4,
     }  # fmt: skip

@@ -15,6 +15,7 @@ from stylenat.errors import UserError
 from stylenat.models import load_generator
 from stylenat.models.latents import generate
 from stylenat.pictures import fit
+from stylenat.records import Dataset
 from stylenat.report import markup
 from stylenat.report.overview import STYLE, Training, training_of, write_overview
 from stylenat.steps import compare
@@ -22,11 +23,11 @@ from tests.test_figures import find
 from tests.test_report import experiment, fid, floor, published, table  # noqa: F401
 from tests.test_sample import weights  # noqa: F401 (a fixture)
 
-DATA = {
-    "name": "faces32", "count": 10000, "source": "avatars <b>", "creator": "Somebody",
-    "licence": "CC BY 4.0",
-}  # fmt: skip
-HELD_OUT = DATA | {"name": "faces32.test", "count": 900}
+DATA = Dataset(
+    name="faces32", count=10000, source="avatars <b>", creator="Somebody", licence="CC BY 4.0",
+    resolution=32, codec="raw", content_sha256="ab",
+)  # fmt: skip
+HELD_OUT = DATA.model_copy(update={"name": "faces32.test", "count": 900})
 TRAINED = Training(1800, 28800, 282.0, "2 × cpu (Some, 1 threads)")
 
 

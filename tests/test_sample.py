@@ -164,15 +164,15 @@ def test_the_lmdb_holds_the_images_in_the_order_of_the_seeds(weights, tmp_path):
         "resolution": 16,
         "generator_sha256": sha256(weights),
     }
-    assert described.items() <= store.metadata.items()
-    assert store.metadata["data"]["name"] == "photos"
+    assert described.items() <= store.metadata.to_dict().items()
+    assert store.metadata.to_dict()["data"]["name"] == "photos"
 
 
 def test_samples_of_weights_of_unknown_origin_claim_no_filter(weights, tmp_path):
     foreign = tmp_path / "foreign.safetensors"
     save_generator(foreign, load_generator(weights), Provenance())
     metadata = ImageStore(run(foreign, tmp_path / "samples.lmdb", "0")).metadata
-    assert (metadata["name"], metadata["filter"]) == ("foreign", None)
+    assert (metadata.name, metadata.filter) == ("foreign", None)
 
 
 def test_truncation_moves_w_towards_the_mean(weights):

@@ -3,17 +3,17 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from stylenat.data import codec
 from stylenat.data.ordered import ordered_map
 from stylenat.data.store import ImageStore
 from stylenat.errors import UserError
+from stylenat.records import Dataset
 
 
 def verify(
     path: Path, workers: int = 1, advance: Callable[[int], None] = lambda count: None
-) -> dict[str, Any]:
+) -> Dataset:
     """Decode every image, read its attributes and compare the content hash; return the metadata
     record.
 
@@ -36,7 +36,7 @@ def verify(
             f"{path} is damaged: {len(damaged)} of {len(store)} images cannot be read "
             f"({shown}); {again}"
         )
-    if content.hexdigest() != store.metadata["content_sha256"]:
+    if content.hexdigest() != store.metadata.content_sha256:
         raise UserError(f"{path} holds other pixels than its content hash says; {again}")
     return store.metadata
 

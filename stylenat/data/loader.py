@@ -43,7 +43,7 @@ class Loader:
         self.pin_memory = pin_memory
 
     def __iter__(self) -> Iterator[torch.Tensor]:
-        side = self.store.metadata["resolution"]
+        side = self.store.metadata.resolution
         small = len(self.store) * side * side * 3 <= _CACHE_BYTES
         for batch in self._from_memory() if small else self._from_file():
             yield batch.pin_memory() if self.pin_memory else batch

@@ -18,6 +18,7 @@ from stylenat.data.sources import Source
 from stylenat.data.writer import StoreWriter, partial_path
 from stylenat.errors import UserError
 from stylenat.io import read_json, write_json
+from stylenat.records import Dataset
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ def pack(
     workers: int = 1,
     max_corrupt: int = 0,
     advance: Callable[[int], None] = lambda count: None,
-) -> dict[str, Any]:
+) -> Dataset:
     """Pack ``source`` into the data set ``output`` and return its metadata record.
 
     The bytes of the file depend on source and settings alone, not on ``workers``, nor on interruptions and
@@ -88,8 +89,10 @@ def pack(
     progress.path.unlink(missing_ok=True)
     for note, count in odd.items():
         log.warning("%s: %d images have %s", settings.name, count, note)
-    if duplicates := record.get("duplicates"):
-        log.warning("%s: %d images have the same pixels as another", settings.name, duplicates)
+    if record.duplicates:
+        log.warning(
+            "%s: %d images have the same pixels as another", settings.name, record.duplicates
+        )
     return record
 
 

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
 from stylenat.data import codec
 from stylenat.data.environment import Reader
 from stylenat.errors import UserError
+from stylenat.records import Dataset
 
 META_KEY = b"__meta__"  # sorts behind every index
 
@@ -47,17 +48,15 @@ class ImageStore:
         return type(self), (self.path,)
 
     @cached_property
-    def metadata(self) -> dict[str, Any]:
-        """name, count, resolution, filter, codec, source, licence, creator, content_sha256, notes;
-        and classes, where there are labels, and duplicates, where images have the same pixels."""
+    def metadata(self) -> Dataset:
+        """The record of the whole; a :class:`UserError` where there is none."""
         value = self._reader.get(META_KEY)
         if value is None:
             raise UserError(
                 f"{self.path} is an LMDB but not a packed data set (it has no metadata record); "
                 "list it as a source of kind lmdb and pack it."
             )
-        record: dict[str, Any] = json.loads(value)
-        return record
+        return Dataset.read(value, self.path, "delete the file and pack the data set again")
 
     @cached_property
     def digests(self) -> list[bytes]:
@@ -66,8 +65,7 @@ class ImageStore:
             return list(pool.map(self._digest, range(len(self))))
 
     def __len__(self) -> int:
-        count: int = self.metadata["count"]
-        return count
+        return self.metadata.count
 
     def encoded(self, index: int) -> bytes:
         """Image ``index`` as it is stored."""
@@ -82,7 +80,7 @@ class ImageStore:
         """Image ``index`` as read-only uint8 (resolution, resolution, 3), RGB."""
         value = self.encoded(index)
         try:
-            return codec.decode(value, self.metadata["codec"], self.metadata["resolution"])
+            return codec.decode(value, self.metadata.codec, self.metadata.resolution)
         except (ValueError, OSError) as error:
             raise self._damaged(index, str(error)) from error
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import lmdb
 import numpy as np
@@ -24,7 +24,8 @@ from stylenat.data import codec
 from stylenat.data.environment import open_readonly
 from stylenat.data.store import META_KEY, attributes_key, index_key, key_index
 from stylenat.errors import UserError
-from stylenat.io import sync_directory, unwritten
+from stylenat.io import Json, sync_directory, unwritten
+from stylenat.records import Dataset
 
 _TRANSACTION = 32 << 20  # bytes of images held in memory, and lost by a kill
 _MAPPED = 128  # images read back before the file is mapped anew
@@ -84,7 +85,7 @@ class StoreWriter:
         if self._pending_bytes >= _TRANSACTION:
             self._flush()
 
-    def finish(self, metadata: dict[str, Any]) -> dict[str, Any]:
+    def finish(self, metadata: Json) -> Dataset:
         """Add count and content hash to ``metadata``, store it, verify the file, rename it.
 
         ``duplicates`` is added where images have the pixels of an earlier one. Returns the complete
@@ -103,7 +104,7 @@ class StoreWriter:
             sync_directory(self.path.parent)
         except OSError as error:
             raise unwritten(self.path, error) from error
-        return record
+        return Dataset(**record)
 
     def _survey(self) -> tuple[int, bool]:
         """(images, whether the metadata is there too) in the partial file."""
@@ -135,7 +136,7 @@ class StoreWriter:
         self._pending, self._pending_bytes = [], 0
         return self._writing
 
-    def _verify(self, record: dict[str, Any]) -> None:
+    def _verify(self, record: Json) -> None:
         with open_readonly(self.partial).begin() as transaction:
             if json.loads(transaction.get(META_KEY) or b"null") != record:
                 raise UserError(f"{self.partial} holds another data set; delete it and run again.")
@@ -184,9 +185,7 @@ def partial_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.part")
 
 
-def write_store(
-    path: str | Path, images: Iterable[np.ndarray], metadata: dict[str, Any]
-) -> dict[str, Any]:
+def write_store(path: str | Path, images: Iterable[np.ndarray], metadata: Json) -> Dataset:
     """Write uint8 images (S, S, 3) of one size as a data set and return its complete metadata.
 
     ``metadata`` gives what the pixels cannot tell (name, filter, source, licence, notes);

@@ -1,7 +1,6 @@
 """Statistics of the images of a data set."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -15,7 +14,7 @@ from stylenat.metrics.extractors.features import Extractor, features
 from stylenat.metrics.moments import Moments, Statistics
 from stylenat.metrics.subsets import choose, digest_order
 from stylenat.metrics.thumbnails import SIDE
-from stylenat.records import MeasuredSet, StatisticsRecord
+from stylenat.records import Dataset, MeasuredSet, StatisticsRecord
 
 SUBSET_SEED = 0  # part of a protocol's meaning, so not an option
 
@@ -65,27 +64,26 @@ def chosen(subset: str, store: ImageStore) -> np.ndarray:
         whole = len(drawn) == len(store)
         return drawn if whole else np.sort(digest_order(store.digests)[drawn])
     wanted = subset.removeprefix(f"{CLASS}=")
-    if wanted not in (classes := store.metadata.get("classes", [])):
+    if wanted not in (classes := store.metadata.classes or []):
         there = f"there are {', '.join(classes)}" if classes else "it has no class labels"
         raise UserError(f"{store.path} has no class {wanted!r}; {there}.")
     classed = (store.attributes(index) for index in range(len(store)))
     return np.flatnonzero([attributes[CLASS] == wanted for attributes in classed])
 
 
-def _record(network: Extractor, metadata: dict[str, Any], subset: str) -> StatisticsRecord:
-    generator = metadata.get("generator_sha256")
+def _record(network: Extractor, metadata: Dataset, subset: str) -> StatisticsRecord:
     return StatisticsRecord(
-        kind="real" if generator is None else "generated",
+        kind="real" if metadata.generator_sha256 is None else "generated",
         dataset=MeasuredSet(
-            name=metadata["name"],
-            content_sha256=metadata["content_sha256"],
-            resolution=metadata["resolution"],
-            filter=metadata["filter"],
-            licence=metadata.get("licence"),
-            creator=metadata.get("creator"),
+            name=metadata.name,
+            content_sha256=metadata.content_sha256,
+            resolution=metadata.resolution,
+            filter=metadata.filter,
+            licence=metadata.licence,
+            creator=metadata.creator,
         ),
-        generator_sha256=generator,
-        seeds=metadata.get("seeds"),
+        generator_sha256=metadata.generator_sha256,
+        seeds=metadata.seeds,
         subset=subset,
         seed=SUBSET_SEED,
         extractor=network.name,

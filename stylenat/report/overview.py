@@ -16,6 +16,7 @@ import pandas as pd
 from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
 from stylenat.io import described
+from stylenat.records import Dataset
 from stylenat.report.markup import write_html
 from stylenat.report.page import metric_rows
 
@@ -63,7 +64,7 @@ def write_overview(
     experiment: ExperimentConfig,
     metrics: pd.DataFrame,
     training: Training | None,
-    datasets: Sequence[dict[str, Any]],
+    datasets: Sequence[Dataset],
     picture: Path,
 ) -> None:
     """Write the page.
@@ -108,13 +109,13 @@ def _made(experiment: ExperimentConfig, snapshot: pd.Series, training: Training 
     )
 
 
-def _about(datasets: Sequence[dict[str, Any]]) -> str:
+def _about(datasets: Sequence[Dataset]) -> str:
     first, *held_out = datasets
-    parts = [f"Data set {first['name']}: {first['count']:,} images, {first['source']}."]
-    parts += [f"Held out: {it['count']:,} more, from the same source." for it in held_out]
-    if first.get("creator"):
-        parts.append(f"Made by {first['creator']}.")
-    parts.append(f"Licence: {first['licence'] or 'not stated'}.")
+    parts = [f"Data set {first.name}: {first.count:,} images, {first.source}."]
+    parts += [f"Held out: {it.count:,} more, from the same source." for it in held_out]
+    if first.creator:
+        parts.append(f"Made by {first.creator}.")
+    parts.append(f"Licence: {first.licence or 'not stated'}.")
     return " ".join(parts)
 
 

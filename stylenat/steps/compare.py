@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
             sources=(ROWS, 0),
         )
         facts = {
-            "reals": f"{store.metadata['name']} 0-{count - 1}",
+            "reals": f"{store.metadata.name} 0-{count - 1}",
             "seeds": f"0-{count - 1}",
             "truncation": "None",
         }

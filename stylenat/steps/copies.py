@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
 def _require_same(args: argparse.Namespace, record: dict[str, Any], store: ImageStore) -> None:
     for path, key, found in (
         (args.weights, "generator_sha256", sha256(args.weights)),
-        (args.data, "dataset_sha256", store.metadata["content_sha256"]),
+        (args.data, "dataset_sha256", store.metadata.content_sha256),
     ):
         if record[key] != found:
             raise UserError(

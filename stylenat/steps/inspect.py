@@ -15,7 +15,7 @@ from stylenat.pictures import LEGIBLE, tile
 
 def run(args: argparse.Namespace) -> None:
     store = ImageStore(args.dataset)
-    print(json.dumps(store.metadata, indent=2, ensure_ascii=False))
+    print(json.dumps(store.metadata.to_dict(), indent=2, ensure_ascii=False))
     chosen = np.linspace(0, len(store) - 1, min(args.count, len(store))).round().astype(int)
     output = args.output or args.dataset.with_suffix(".png")
     with atomic(output) as temporary:

@@ -30,9 +30,7 @@ def run(args: argparse.Namespace) -> None:
         record = pack(
             source, settings, args.output, args.workers, args.max_corrupt, advance=bar.update
         )
-    command.log.info(
-        "%s: %d images, content %s", args.output, record["count"], record["content_sha256"]
-    )
+    command.log.info("%s: %d images, content %s", args.output, record.count, record.content_sha256)
 
 
 def main() -> None:

@@ -19,9 +19,9 @@ def run(args: argparse.Namespace) -> None:
     store = ImageStore(args.data)
     generator = load_generator(args.weights, args.device)
     size = generator.config.image_size
-    if store.metadata["resolution"] != size:
+    if store.metadata.resolution != size:
         raise UserError(
-            f"{args.data} holds images of {store.metadata['resolution']}², {args.weights} makes "
+            f"{args.data} holds images of {store.metadata.resolution}², {args.weights} makes "
             f"{size}²; give the data set it was trained on."
         )
     count = min(args.images, len(store))

@@ -59,17 +59,20 @@ def reals(
 def data_identity(path: Path, experiment: ExperimentConfig) -> DataIdentity:
     """What a state remembers of its data set; one that does not fit is a UserError."""
     metadata = ImageStore(path).metadata
-    for key, wanted in (("name", experiment.dataset), ("resolution", experiment.model.image_size)):
-        if metadata[key] != wanted:
+    for key, found, wanted in (
+        ("name", metadata.name, experiment.dataset),
+        ("resolution", metadata.resolution, experiment.model.image_size),
+    ):
+        if found != wanted:
             raise UserError(
-                f"{path}: its {key} is {metadata[key]}, the experiment needs {wanted}; "
+                f"{path}: its {key} is {found}, the experiment needs {wanted}; "
                 "pack the data set the experiment names."
             )
-    if classes := metadata.get("classes"):
+    if classes := metadata.classes:
         command.log.info(
             "%s has %d classes; training is unconditional and does not use them", path, len(classes)
         )
-    return DataIdentity(**{key: metadata[key] for key in DataIdentity.model_fields})
+    return metadata.identity
 
 
 def run(args: argparse.Namespace) -> None:

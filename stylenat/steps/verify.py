@@ -17,12 +17,12 @@ def run(args: argparse.Namespace) -> None:
     command.log.info(
         "%s is whole: %d images of %d², filter %s, content %s; licence: %s; creator: %s",
         args.dataset,
-        record["count"],
-        record["resolution"],
-        record.get("filter"),
-        record["content_sha256"],
-        record.get("licence"),
-        record.get("creator") or "not stated",
+        record.count,
+        record.resolution,
+        record.filter,
+        record.content_sha256,
+        record.licence,
+        record.creator or "not stated",
     )
 
 

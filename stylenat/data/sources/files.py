@@ -200,8 +200,8 @@ class Lmdb(Source):
         length = self._reader.get(b"length")
         if self._reader.get(META_KEY) is not None:
             self._packed = ImageStore(path)
-            self.licence = self._packed.metadata["licence"]
-            self.creator = self._packed.metadata.get("creator")
+            self.licence = self._packed.metadata.licence or licence
+            self.creator = self._packed.metadata.creator
             self._keys = [index_key(index) for index in range(len(self._packed))]
         elif length is not None:
             self._keys = self._reference_keys(int(length), resolution)
