@@ -147,3 +147,26 @@ class Dataset(Record):
     @property
     def identity(self) -> DataIdentity:
         return DataIdentity(**{key: getattr(self, key) for key in DataIdentity.model_fields})
+
+
+class FileRecord(Record):
+    """A file of a data set: downloaded, or found in a copy."""
+
+    path: str  # below the folder of the files
+    url: str | None = None
+    bytes: int | None = None
+    sha256: str | None = None
+    expected: dict[str, int | str] | None = None  # what it was checked against: size, md5, sha256
+    note: str | None = None
+    pixel_md5: str | None = None
+
+
+class Manifest(Record):
+    """Where the images of a data set are."""
+
+    dataset: str | None = None
+    source: Json  # the entry of ``sources`` in the configuration
+    directory: str  # of the files, relative to the manifest
+    files: list[FileRecord]
+    split: str | None = None  # "content": what decides which images are held out
+    listing: str | None = None  # of a folder's files, by :func:`stylenat.data.listing.listing_of`

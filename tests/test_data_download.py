@@ -139,7 +139,7 @@ def get(host, folder):
 def test_ffhq_from_its_list_over_a_bad_line(host, ffhq, tmp_path):
     host.drop_rate = 0.3
     entry, files = get(host, tmp_path)
-    assert [record["path"] for record in files] == [
+    assert [record.path for record in files] == [
         image["image"]["file_path"] for image in ffhq.values()
     ]
     source = open_source(entry, 40, tmp_path, files)
@@ -207,8 +207,8 @@ def test_ffhq_copy_in_a_folder_is_checked_by_its_pixels(host, ffhq, tmp_path):
     source = open_source(entry, 40, tmp_path / "download", files)
     settings = PackSettings("faces", 40, "none")
     record = pack(source, settings, tmp_path / "x.lmdb", max_corrupt=1)
-    assert record["count"] == 59
-    (note,) = record["notes"]
+    assert record.count == 59
+    (note,) = record.notes
     assert "00022.png: its pixels are not the official ones" in note
     (copy / "00000/00001.png").unlink()
     with pytest.raises(UserError, match="1 of 60 images are missing"):
@@ -227,7 +227,7 @@ def test_a_list_cannot_name_files_outside(host, ffhq, tmp_path):
     ffhq["5"]["image"]["file_path"] = "../../../outside.png"
     publish(host, ffhq)
     _, files = get(host, tmp_path / "a" / "b" / "c")
-    assert files[5]["path"] == "outside.png"
+    assert files[5].path == "outside.png"
     assert (tmp_path / "a/b/c/outside.png").exists()
     assert sorted(os.listdir(tmp_path)) == ["a"]
 
@@ -279,7 +279,7 @@ def test_partial_content_is_continued_not_repeated(host, tmp_path):
     (record,) = download_all([remote], tmp_path)
     assert (tmp_path / "a.bin").read_bytes() == content
     assert host.sent["/a.bin"] == 100_000
-    assert record["sha256"] == remote.sha256
+    assert record.sha256 == remote.sha256
 
 
 def test_what_is_not_there_and_what_is_wrong_say_so(host, tmp_path):

@@ -224,7 +224,7 @@ def test_images_that_are_there_twice_are_counted(tmp_path, caplog):
     for name in ("a", "b", "c"):
         Image.fromarray(PIXELS[:4] + (name == "c")).save(tmp_path / f"{name}.png")
     record = pack(Folder(tmp_path), PackSettings("x", 4, "none"), tmp_path / "x.lmdb")
-    assert record["duplicates"] == 1
+    assert record.duplicates == 1
     assert "x: 1 images have the same pixels as another" in caplog.text
 
 

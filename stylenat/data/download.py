@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from tqdm import tqdm
@@ -13,18 +12,20 @@ from stylenat.data.extract import inside
 from stylenat.data.sources import ffhq, open_source
 from stylenat.data.transfer import Remote, download_all
 from stylenat.errors import UserError
+from stylenat.io import Json
 from stylenat.pins import FIRST_SEEN, pin, pinned
+from stylenat.records import FileRecord
 
 log = logging.getLogger(__name__)
 
 
 def acquire(
     name: str,
-    sources: list[dict[str, Any]],
+    sources: list[Json],
     directory: Path,
     lock: Path,
     progress: Callable[..., tqdm] = tqdm,
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+) -> tuple[Json, list[FileRecord]]:
     """Try the ``sources`` of data set ``name`` in the order listed; take the first that is there.
 
     Returns its entry and the records of its files, which lie in ``directory`` if they had to be
@@ -48,8 +49,8 @@ _ANY_RESOLUTION = 1  # whether a source is there does not depend on it
 
 
 def _obtain(
-    entry: dict[str, Any], directory: Path, progress: Callable[..., tqdm], lock: Path
-) -> list[dict[str, Any]]:
+    entry: Json, directory: Path, progress: Callable[..., tqdm], lock: Path
+) -> list[FileRecord]:
     """Download what the source needs; records of its files, where it does not find them itself."""
     match entry["kind"]:
         case "ffhq":
@@ -61,7 +62,7 @@ def _obtain(
 
 def _download_pinned(
     remotes: list[Remote], directory: Path, progress: Callable[..., tqdm], lock: Path
-) -> list[dict[str, Any]]:
+) -> list[FileRecord]:
     known = pinned(lock)
     expected = {
         remote.url: known[remote.url]
@@ -76,11 +77,11 @@ def _download_pinned(
         if any(digest in str(error) for digest in expected.values()):
             raise UserError(f"{error} {FIRST_SEEN.format(lock=lock)}") from error
         raise
-    pin(lock, {record["url"]: record["sha256"] for record in records})
+    pin(lock, {r.url: r.sha256 for r in records if r.url and r.sha256})
     return records
 
 
-def _remotes(urls: Sequence[str | dict[str, Any]]) -> list[Remote]:
+def _remotes(urls: Sequence[str | Json]) -> list[Remote]:
     """The files of a source of kind ``urls``: addresses, alone or with size, md5 or sha256."""
     remotes = []
     for index, item in enumerate(urls):

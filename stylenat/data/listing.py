@@ -4,10 +4,10 @@ import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from stylenat.errors import UserError
-from stylenat.io import read_json
+from stylenat.io import Json, read_json
+from stylenat.records import Manifest
 
 
 def listing_of(folder: str | Path) -> str:
@@ -31,7 +31,7 @@ def listing_of(folder: str | Path) -> str:
     return hashlib.sha256("\n".join(sorted(lines)).encode(errors="surrogateescape")).hexdigest()
 
 
-def listing_of_source(source: dict[str, Any]) -> str | None:
+def listing_of_source(source: Json) -> str | None:
     """That of a data source that is a folder, and None of any other."""
     return listing_of(source["path"]) if source["kind"] == "folder" else None
 
@@ -39,11 +39,11 @@ def listing_of_source(source: dict[str, Any]) -> str | None:
 def changed_folder(manifest: str | Path) -> str | None:
     """The folder that the manifest of a data set was made from, if it is not as it was then."""
     try:
-        record = read_json(manifest)
-        listing, source = record["listing"], record["source"]
-    except (UserError, KeyError, TypeError):
-        return None  # not there yet, or older; or damaged, which packing will say
-    return source["path"] if listing not in (None, listing_of_source(source)) else None
+        record = Manifest.read(read_json(manifest), manifest, "")
+    except UserError:
+        return None  # not there yet; or damaged, which packing will say
+    unchanged = record.listing in (None, listing_of_source(record.source))
+    return None if unchanged else record.source["path"]
 
 
 # Not results, or not yet.

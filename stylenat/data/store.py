@@ -86,7 +86,7 @@ class ImageStore:
 
     def read_all(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Images ``indices`` as uint8 (count, resolution, resolution, 3), RGB."""
-        side = self.metadata["resolution"]
+        side = self.metadata.resolution
         pixels = np.empty((len(indices), side, side, 3), np.uint8)
         for row, index in zip(pixels, indices, strict=True):
             row[:] = self.read(int(index))

@@ -9,9 +9,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import requests
 from tqdm import tqdm
@@ -20,6 +21,7 @@ from stylenat.data.prepare import Unusable, decode, pixel_md5
 from stylenat.errors import UserError
 from stylenat.fetch import download
 from stylenat.io import sha256
+from stylenat.records import FileRecord
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ class Remote:
     pixel_md5: str | None = None
 
     @property
-    def expected(self) -> dict[str, Any]:
+    def expected(self) -> dict[str, int | str]:
         """What is known about the file beforehand."""
         known = {"size": self.size, "md5": self.md5, "sha256": self.sha256}
         return {key: value for key, value in known.items() if value is not None}
@@ -56,11 +58,10 @@ class _Stopped(Exception):
 
 def download_all(
     remotes: Sequence[Remote], folder: Path, progress: Callable[..., tqdm] = tqdm
-) -> list[dict[str, Any]]:
+) -> list[FileRecord]:
     """Download what is missing of ``remotes`` into ``folder``, several at a time.
 
-    Returns a record per file, in order: path, url, bytes, sha256, expected (what it was checked
-    against) and, if there is one, note. One file's failure does not stop the others; in the end
+    Returns a record per file, in order. One file's failure does not stop the others; in the end
     the :class:`UserError` says how many failed and why, and the same call fetches only what is
     missing.
     """
@@ -80,7 +81,7 @@ class _Transfer:
         self.lock = threading.Lock()
         self.bytes = 0
 
-    def run(self, progress: Callable[..., tqdm]) -> list[dict[str, Any]]:
+    def run(self, progress: Callable[..., tqdm]) -> list[FileRecord]:
         known = len(self.remotes) - len(self.waiting)
         if known:
             log.info("%d of %d files are here already", known, len(self.remotes))
@@ -130,31 +131,27 @@ class _Transfer:
                     with self.lock:
                         self.journal.add(record)
 
-    def _fetch(self, remote: Remote, session: requests.Session) -> dict[str, Any]:
+    def _fetch(self, remote: Remote, session: requests.Session) -> FileRecord:
         target = self.folder / remote.path
-        options: dict[str, Any] = {
-            "session": session,
-            "attempts": _ATTEMPTS,
-            "report": self._meter(),
-        }
+        fetch = partial(download, session=session, attempts=_ATTEMPTS, report=self._meter())
         note = None
         if remote.pixel_md5 is None:
-            download(remote.url, target, **remote.expected, **options)
+            fetch(remote.url, target, size=remote.size, md5=remote.md5, sha256=remote.sha256)
         else:
-            note = _fetch_image(remote, target, options)
-        record = {
-            "path": remote.path,
-            "url": remote.url,
-            "bytes": target.stat().st_size,
-            "sha256": sha256(target),
-            "expected": remote.expected,
-        }
+            note = _fetch_image(remote, target, fetch)
+        record = FileRecord(
+            path=remote.path,
+            url=remote.url,
+            bytes=target.stat().st_size,
+            sha256=sha256(target),
+            expected=remote.expected,
+        )
         if note:
             log.info("%s: %s", remote.path, note)
-            record["note"] = note
-        elif not (remote.md5 or remote.sha256):
+            return record.model_copy(update={"note": note})
+        if not (remote.md5 or remote.sha256):
             log.warning(
-                "%s: nothing says what it should be; its sha256 is %s", remote.url, record["sha256"]
+                "%s: nothing says what it should be; its sha256 is %s", remote.url, record.sha256
             )
         return record
 
@@ -184,13 +181,13 @@ class _Transfer:
         )
 
 
-def _fetch_image(remote: Remote, target: Path, options: dict[str, Any]) -> str | None:
+def _fetch_image(remote: Remote, target: Path, fetch: Callable[..., None]) -> str | None:
     """Download an image that may be told by its pixels; return a note if it was."""
     if target.exists() and (note := _accept(remote, target)) is not None:
         return note
     unverified = target.with_name(f"{target.name}.unverified")
     for _ in range(2):  # what an earlier run left may be of another version
-        download(remote.url, unverified, **options)
+        fetch(remote.url, unverified)
         if (note := _accept(remote, unverified)) is not None:
             unverified.replace(target)
             return note
@@ -217,14 +214,14 @@ class _Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.records: dict[str, dict[str, Any]] = {}
+        self.records: dict[str, FileRecord] = {}
         content = path.read_bytes() if path.exists() else b""
         *lines, torn = content.split(b"\n")
         for line in lines:
             try:
-                record = json.loads(line)
-                self.records[record["path"]] = record
-            except (ValueError, TypeError, KeyError):  # as after a power cut
+                record = FileRecord.model_validate_json(line)
+                self.records[record.path] = record
+            except ValueError:  # as after a power cut
                 log.warning("%s: a damaged line is left out, its file is checked again", path)
         if torn:  # an earlier run was killed here; that file will be checked again
             os.truncate(path, len(content) - len(torn))
@@ -232,16 +229,14 @@ class _Journal:
     def holds(self, remote: Remote, folder: Path) -> bool:
         record = self.records.get(remote.path)
         if record:
-            try:
-                same = (record["url"], record["expected"]) == (remote.url, remote.expected)
-                if same and (folder / remote.path).stat().st_size == record["bytes"]:
+            same = (record.url, record.expected) == (remote.url, remote.expected)
+            with suppress(FileNotFoundError):
+                if same and (folder / remote.path).stat().st_size == record.bytes:
                     return True
-            except (FileNotFoundError, KeyError):
-                pass
         self.records.pop(remote.path, None)
         return False
 
-    def add(self, record: dict[str, Any]) -> None:
-        self.records[record["path"]] = record
+    def add(self, record: FileRecord) -> None:
+        self.records[record.path] = record
         with open(self.path, "a") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(json.dumps(record.to_dict()) + "\n")

@@ -12,20 +12,21 @@ from stylenat.data.download import acquire
 from stylenat.data.listing import listing_of_source
 from stylenat.io import write_json
 from stylenat.pins import LOCK, LOCK_HELP
+from stylenat.records import Manifest
 
 
 def run(args: argparse.Namespace) -> None:
     source, files = acquire(args.name, args.sources, args.directory, args.lock, command.progress)
-    manifest = {
-        "dataset": args.name,
-        "source": source,
+    manifest = Manifest(
+        dataset=args.name,
+        source=source,
         # Relative to the manifest, so that results can be moved.
-        "directory": os.path.relpath(args.directory, args.manifest.parent),
-        "files": files,
-        "split": "content",  # what decides which images are held out, if a share is
-        "listing": listing_of_source(source),
-    }
-    write_json(args.manifest, manifest)
+        directory=os.path.relpath(args.directory, args.manifest.parent),
+        files=files,
+        split="content",  # what decides which images are held out, if a share is
+        listing=listing_of_source(source),
+    )
+    write_json(args.manifest, manifest.to_dict())
 
 
 def main() -> None:

@@ -12,15 +12,17 @@ from stylenat.data.prepare import FILTERS
 from stylenat.data.sources import open_source
 from stylenat.data.sources.split import Split
 from stylenat.io import alone, read_json
+from stylenat.records import Manifest
 
 
 def run(args: argparse.Namespace) -> None:
-    manifest = read_json(args.manifest)
-    directory = args.manifest.parent / manifest["directory"]
-    source = open_source(manifest["source"], args.resolution, directory, manifest["files"])
+    remedy = "run the step download again"
+    manifest = Manifest.read(read_json(args.manifest), args.manifest, remedy)
+    directory = args.manifest.parent / manifest.directory
+    source = open_source(manifest.source, args.resolution, directory, manifest.files)
     if args.test_share is not None:
         # Manifests of before do not say how to divide; both parts have the same one.
-        by_place = manifest.get("split") != "content"
+        by_place = manifest.split != "content"
         source = Split(source, args.test_share, args.held_out, by_place, args.workers)
     settings = PackSettings(args.name, args.resolution, args.filter)
     with (

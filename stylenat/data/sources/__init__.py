@@ -6,7 +6,6 @@ A new kind is a file with its class and a line in :data:`SOURCES`.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from stylenat.data.sources.avatars import Avatars
 from stylenat.data.sources.base import Source
@@ -16,10 +15,10 @@ from stylenat.data.sources.files import Folder, Lmdb, Zip
 from stylenat.data.sources.parquet import Parquet
 from stylenat.data.sources.samples import Galaxies, Photos
 from stylenat.errors import UserError
+from stylenat.io import Json
+from stylenat.records import FileRecord
 
 __all__ = ["SOURCES", "Source", "open_source"]
-
-Entry = dict[str, Any]  # of ``sources`` in the configuration
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Context:
 
     resolution: int  # the images will be packed at; it selects among stored sizes
     directory: Path | None  # where downloads lie …
-    files: Sequence[dict[str, Any]]  # … and their records
+    files: Sequence[FileRecord]  # … and their records
     licence: str
 
     @property
@@ -38,7 +37,7 @@ class Context:
         return self.directory
 
 
-SOURCES: dict[str, Callable[[Entry, Context], Source]] = {
+SOURCES: dict[str, Callable[[Json, Context], Source]] = {
     "avatars": lambda entry, at: Avatars(
         entry["style"], entry["count"], entry["first_seed"], entry["backgrounds"], at.resolution
     ),
@@ -56,10 +55,10 @@ SOURCES: dict[str, Callable[[Entry, Context], Source]] = {
 
 
 def open_source(
-    entry: Entry,
+    entry: Json,
     resolution: int,
     directory: Path | None = None,
-    files: Sequence[dict[str, Any]] = (),
+    files: Sequence[FileRecord] = (),
 ) -> Source:
     """The source that one entry of ``sources`` describes; a :class:`UserError` if it is not there.
 

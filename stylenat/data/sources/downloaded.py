@@ -6,7 +6,6 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from PIL import Image
 
@@ -15,6 +14,7 @@ from stylenat.data.sources.base import Source
 from stylenat.data.sources.files import Files, Folder, Lmdb, Zip, is_image_name
 from stylenat.data.sources.parquet import Parquet
 from stylenat.errors import UserError
+from stylenat.records import FileRecord
 
 
 class Chain(Source):
@@ -36,14 +36,14 @@ class Chain(Source):
 
 
 def open_downloaded(
-    directory: Path, files: Sequence[dict[str, Any]], resolution: int, licence: str
+    directory: Path, files: Sequence[FileRecord], resolution: int, licence: str
 ) -> Source:
-    """The images in downloaded ``files`` (records with path and url), in the order listed.
+    """The images in downloaded ``files`` in the order listed.
 
     Archives are extracted beside the files on first use, except zips of images, which are read
     in place.
     """
-    paths = [record["path"] for record in files]
+    paths = [record.path for record in files]
     images = [path for path in paths if is_image_name(path)]
     parts: list[Source] = []
     if images:
@@ -51,7 +51,7 @@ def open_downloaded(
     for path in paths:
         if path not in images:
             parts.append(_open(directory, path, resolution, licence))
-    first = files[0]["url"]
+    first = files[0].url
     more = f" and {len(files) - 1} more" if len(files) > 1 else ""
     return Chain(parts, licence, f"urls: {first}{more}")
 

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from tqdm import tqdm
 
@@ -11,6 +10,8 @@ from stylenat.data.extract import inside
 from stylenat.data.sources.files import Files
 from stylenat.data.transfer import Remote, download_all
 from stylenat.errors import UserError
+from stylenat.io import Json
+from stylenat.records import FileRecord
 
 LICENCE = (
     "CC BY-NC-SA 4.0 (FFHQ, NVIDIA); each photograph under its own licence: "
@@ -22,6 +23,7 @@ LIST = Remote(
     size=267_793_842,
     md5="425ae20f06a4da1d4dc0f46d40ba5fd6",
 )
+_LEFT_OUT = {"url", "expected"}  # of 70,000 records
 
 
 class Ffhq(Files):
@@ -31,17 +33,15 @@ class Ffhq(Files):
     when they came.
     """
 
-    def __init__(self, directory: Path, files: Sequence[dict[str, Any]]) -> None:
-        super().__init__(directory, [record["path"] for record in files], LICENCE, "ffhq")
-        self.expected = [record.get("pixel_md5") for record in files]
+    def __init__(self, directory: Path, files: Sequence[FileRecord]) -> None:
+        super().__init__(directory, [record.path for record in files], LICENCE, "ffhq")
+        self.expected = [record.pixel_md5 for record in files]
 
     def pixel_md5(self, index: int) -> str | None:
         return self.expected[index]
 
 
-def obtain(
-    entry: dict[str, Any], directory: Path, progress: Callable[..., tqdm]
-) -> list[dict[str, Any]]:
+def obtain(entry: Json, directory: Path, progress: Callable[..., tqdm]) -> list[FileRecord]:
     """File records of the images: downloaded into ``directory``, or found below ``path``.
 
     ``entry`` may name another list (``json``, a URL or a file), for mirrors and excerpts.
@@ -50,8 +50,9 @@ def obtain(
     if "path" in entry:
         return _find(Path(entry["path"]), images)
     records = download_all(images, directory, progress)
-    kept = ("path", "bytes", "sha256", "note")  # of 70,000 records
-    return [{key: record[key] for key in kept if key in record} for record in records]
+    return [
+        FileRecord(**record.model_dump(exclude=_LEFT_OUT, exclude_unset=True)) for record in records
+    ]
 
 
 def _list_file(json: str | None, directory: Path, progress: Callable[..., tqdm]) -> Path:
@@ -87,7 +88,7 @@ def read_list(path: Path) -> list[Remote]:
         raise UserError(f"{path} is not FFHQ's list: {error!r} in an entry.") from error
 
 
-def _find(folder: Path, images: Sequence[Remote]) -> list[dict[str, Any]]:
+def _find(folder: Path, images: Sequence[Remote]) -> list[FileRecord]:
     """Copies keep the list's folders, or start below the first one, or have none at all."""
     paths = [PurePosixPath(image.path) for image in images]
     for strip in (lambda p: p, lambda p: PurePosixPath(*p.parts[1:]), lambda p: p.name):
@@ -101,6 +102,6 @@ def _find(folder: Path, images: Sequence[Remote]) -> list[dict[str, Any]]:
             f"missing, the first is {missing[0]}."
         )
     return [
-        {"path": path, "pixel_md5": image.pixel_md5}
+        FileRecord(path=path, pixel_md5=image.pixel_md5)
         for path, image in zip(found, images, strict=True)
     ]
