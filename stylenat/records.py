@@ -32,6 +32,11 @@ class Record(BaseModel):
             name = f"its {dotted(key)}" if key else "its record"
             raise UserError(f"{path}: {name}: {message}; {remedy}.") from error
 
+    @classmethod
+    def joined(cls, *parts: "Record") -> Self:
+        """The record that has the keys of all these."""
+        return cls(**{key: value for part in parts for key, value in part.to_dict().items()})
+
     def to_dict(self) -> Json:
         """Plain JSON types, in the order of the fields."""
         return self.model_dump(exclude_unset=True)
@@ -170,3 +175,90 @@ class Manifest(Record):
     files: list[FileRecord]
     split: str | None = None  # "content": what decides which images are held out
     listing: str | None = None  # of a folder's files, by :func:`stylenat.data.listing.listing_of`
+
+
+class Subject(Record):
+    """What a metric was measured of."""
+
+    experiment: str
+    dataset: str
+    resolution: int | None
+    kind: str  # "snapshot", or "floor": real images alone
+    floor_of: str | None = None  # "held-out" or "halves"
+    step: int | None = None
+    images_seen: int | None = None
+    generator_sha256: str | None = None
+    checkpoint: str | None = None  # of another program, that the weights are from
+    precision: str | None = None  # of the training
+    parameters: int | None = None
+    protocol: str
+
+
+class Summary(Record):
+    """One metric over several sets of images: the mean, and every set's own value."""
+
+    metric: str
+    better: str  # "lower" or "higher"
+    value: float
+    values: list[float]
+    uncertainty: float | None = None
+    uncertainty_of: str | None = None
+    note: str | None = None
+    attribute: str | None = None  # whose values …
+    shares: dict[str, dict[str, float]] | None = None  # … are how frequent among reals and samples
+    missing: list[str] | None = None
+    held_out: float | None = None  # the same, compared with held-out reals
+    held_out_values: list[float] | None = None
+
+
+class Draw(Record):
+    """Which images of a data set were drawn."""
+
+    subset: str
+    seed: int | None
+
+
+class Origin(Record):
+    """How many images were compared, from where, in which features, on which machine."""
+
+    n_generated: int
+    n_real: int
+    n_real_held_out: int | None = None
+    seeds: list[str | None] = []
+    reals: Draw | None = None
+    extractor: str
+    weights_sha256: str | None
+    filter: str | None
+    dataset_sha256: str
+    dataset_licence: str | None = None
+    dataset_creator: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+    versions: dict[str, str] | None = None
+    commit: str | None = None
+
+
+class MetricRecord(Origin, Summary, Subject):
+    """What a protocol gave."""
+
+
+class NeighboursRecord(Record):
+    """Whose nearest training images were looked for, among which, and which count as copies."""
+
+    experiment: str
+    dataset: str
+    dataset_sha256: str
+    resolution: int | None
+    step: int
+    protocol: str
+    extractor: str
+    weights_sha256: str | None
+    generator_sha256: str | None
+    n_generated: int
+    n_real: int
+    seeds: str
+    quantile: float  # of the distances between training images …
+    threshold: float  # … which is this distance
+    copies: float  # share of the samples
+    versions: dict[str, str]
+    commit: str

@@ -156,7 +156,7 @@ def test_ffhq_encoded_again_is_accepted_with_a_note(host, ffhq, tmp_path, caplog
     host.files["/images1024x1024/00000/00007.png"] = again
     with caplog.at_level(logging.INFO):
         _, files = get(host, tmp_path)
-    assert [index for index, record in enumerate(files) if "note" in record] == [7]
+    assert [index for index, record in enumerate(files) if record.note] == [7]
     assert "00007.png: encoded again" in caplog.text
 
 

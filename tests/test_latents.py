@@ -221,7 +221,9 @@ def found(weights, tmp_path):  # noqa: F811
     record = {
         "dataset_sha256": ImageStore(tmp_path / "data.lmdb").metadata.content_sha256,
         "generator_sha256": sha256(weights), "extractor": "lite0", "quantile": 0.01,
-        "threshold": 0.5, "copies": 0.25, "n_generated": 4,
+        "threshold": 0.5, "copies": 0.25, "n_generated": 4, "n_real": 6, "experiment": "tiny",
+        "dataset": "tiny", "resolution": 16, "step": 4, "protocol": "copies", "seeds": "0-3",
+        "weights_sha256": "57", "versions": {}, "commit": "",
     }  # fmt: skip
     indices = np.array([[0, 1, 2, 3, 4], [5, 0, 1, 2, 3], [1, 2, 3, 4, 0]])
     distances = np.array([[2.0, 3, 4, 5, 6], [0.0, 3, 4, 5, 6], [1.0, 3, 4, 5, 6]])

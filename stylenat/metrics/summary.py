@@ -1,70 +1,78 @@
 """The record of a metric, over several sets of images that were measured alike."""
 
-from typing import Any
-
 import numpy as np
 
 from stylenat import runtime
 from stylenat.metrics.attributes import describe_missing, missing_values
 from stylenat.metrics.base import Measurement, Shares
 from stylenat.metrics.moments import Statistics
-from stylenat.records import StatisticsRecord
-
-Record = dict[str, Any]
+from stylenat.records import Draw, Origin, StatisticsRecord, Summary
 
 
-def provenance(reference: Statistics, measured: StatisticsRecord) -> Record:
+def origin(
+    reference: Statistics,
+    measured: StatisticsRecord,
+    n_generated: int,
+    n_real: int,
+    seeds: list[str | None],
+) -> Origin:
     """Where a measurement of images with the record ``measured`` comes from."""
     record = reference.record
-    return {
-        "reals": {"subset": record.subset, "seed": record.seed},
-        "extractor": record.extractor,
-        "weights_sha256": record.weights_sha256,
-        "filter": record.dataset.filter,
-        "dataset_sha256": record.dataset.content_sha256,
-        "dataset_licence": record.dataset.licence,
-        "dataset_creator": record.dataset.creator,
-        "device": measured.device,
-        "dtype": measured.dtype,
-        "versions": runtime.versions(),
-        "commit": runtime.commit(),
-    }
+    return Origin(
+        n_generated=n_generated,
+        n_real=n_real,
+        seeds=seeds,
+        reals=Draw(subset=record.subset, seed=record.seed),
+        extractor=record.extractor,
+        weights_sha256=record.weights_sha256,
+        filter=record.dataset.filter,
+        dataset_sha256=record.dataset.content_sha256,
+        dataset_licence=record.dataset.licence,
+        dataset_creator=record.dataset.creator,
+        device=measured.device,
+        dtype=measured.dtype,
+        versions=runtime.versions(),
+        commit=runtime.commit(),
+    )
 
 
-def summary(sets: tuple[Measurement, ...], count: int) -> Record:
+def summary(sets: tuple[Measurement, ...], count: int) -> Summary:
     """One metric over all sets of ``count`` images: the mean first, and every set's own value; the
     uncertainty is that of a single set, averaged."""
     first, values = sets[0], [one.value for one in sets]
     known = [one.uncertainty for one in sets if one.uncertainty is not None]
-    return {
-        "metric": first.metric,
-        "better": first.better,
-        "value": float(np.mean(values)),
-        "values": values,
-        "uncertainty": float(np.mean(known)) if known else None,
-        "uncertainty_of": first.uncertainty_of,
-        "note": first.note,
-        **_missing([one.shares for one in sets], first.attribute, count),
-    }
+    found = Summary(
+        metric=first.metric,
+        better=first.better,
+        value=float(np.mean(values)),
+        values=values,
+        uncertainty=float(np.mean(known)) if known else None,
+        uncertainty_of=first.uncertainty_of,
+        note=first.note,
+    )
+    if first.attribute is None:
+        return found
+    shares = [one.shares for one in sets if one.shares is not None]
+    return _with_missing(found, first.attribute, shares, count)
 
 
-def _missing(sets: list[Shares | None], attribute: str | None, count: int) -> Record:
-    """Where shares of an attribute's values were measured: their means over all sets, and the
-    values that are missing, as they are and in words."""
-    if attribute is None:
-        return {}
+def _with_missing(found: Summary, attribute: str, sets: list[Shares], count: int) -> Summary:
+    """With the means of an attribute's shares over all sets, and the values that are missing, as they
+    are and in words."""
     shares = {
         value: (reals, float(np.mean([one[value][1] for one in sets])))
         for value, (reals, _) in sets[0].items()
     }
     missing = missing_values(shares, count)
     texts = [describe_missing(attribute, value, shares, count) for value in missing]
-    return {
-        "attribute": attribute,
-        "shares": {
-            value: dict(zip(("reals", "samples"), pair, strict=True))
-            for value, pair in shares.items()
-        },
-        "missing": missing,
-        "note": "; ".join(texts) or None,
-    }
+    return found.model_copy(
+        update={
+            "attribute": attribute,
+            "shares": {
+                value: dict(zip(("reals", "samples"), pair, strict=True))
+                for value, pair in shares.items()
+            },
+            "missing": missing,
+            "note": "; ".join(texts) or None,
+        }
+    )

@@ -1,7 +1,6 @@
 """Draw samples beside the training images nearest to them, copies framed."""
 
 import argparse
-from typing import Any
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from stylenat.errors import UserError
 from stylenat.io import read_npz, sha256
 from stylenat.models import load_generator
 from stylenat.models.latents import generate
+from stylenat.records import NeighboursRecord
 from stylenat.report import style
 from stylenat.report.mosaic import draw_mosaic
 
@@ -18,7 +18,9 @@ ROWS = 8  # of the samples in the file those nearest to a training image
 
 
 def run(args: argparse.Namespace) -> None:
-    arrays, record = read_npz(args.neighbours)
+    arrays, values = read_npz(args.neighbours)
+    remedy = "run the step neighbours again"
+    record = NeighboursRecord.read(values, args.neighbours, remedy)
     store = ImageStore(args.data)
     _require_same(args, record, store)
     nearest = np.argsort(arrays["distances"][:, 0], kind="stable")[:ROWS]
@@ -29,12 +31,12 @@ def run(args: argparse.Namespace) -> None:
     made = dict(zip(sorted(seeds), generate(generator, sorted(seeds)), strict=True))
     rows = zip(seeds, indices.tolist(), strict=True)
     pictures = np.array([[made[seed], *map(store.read, row)] for seed, row in rows])
-    copies = {(row, 0) for row in range(len(seeds)) if distances[row, 0] <= record["threshold"]}
+    copies = {(row, 0) for row in range(len(seeds)) if distances[row, 0] <= record.threshold}
     footer = (
-        f"Under the training images: Euclidean distance in the features of {record['extractor']}. "
-        f"Framed: copies, at most {record['threshold']:.3g} from a training image, as "
-        f"{record['quantile']:.0%} of training images are from another. "
-        f"{record['copies']:.2%} of all {record['n_generated']:,} samples are copies. Shown: of "
+        f"Under the training images: Euclidean distance in the features of {record.extractor}. "
+        f"Framed: copies, at most {record.threshold:.3g} from a training image, as "
+        f"{record.quantile:.0%} of training images are from another. "
+        f"{record.copies:.2%} of all {record.n_generated:,} samples are copies. Shown: of "
         f"the first {len(arrays['seeds'])} the {len(seeds)} nearest to a training image."
     )
     order = ["nearest", "2nd", "3rd", *(f"{n}th" for n in range(4, indices.shape[1] + 1))]
@@ -53,12 +55,12 @@ def run(args: argparse.Namespace) -> None:
     command.log.info("%s: %d of %d samples shown are copies", args.output, len(copies), len(seeds))
 
 
-def _require_same(args: argparse.Namespace, record: dict[str, Any], store: ImageStore) -> None:
-    for path, key, found in (
-        (args.weights, "generator_sha256", sha256(args.weights)),
-        (args.data, "dataset_sha256", store.metadata.content_sha256),
+def _require_same(args: argparse.Namespace, record: NeighboursRecord, store: ImageStore) -> None:
+    for path, key, found, wanted in (
+        (args.weights, "generator_sha256", sha256(args.weights), record.generator_sha256),
+        (args.data, "dataset_sha256", store.metadata.content_sha256, record.dataset_sha256),
     ):
-        if record[key] != found:
+        if found != wanted:
             raise UserError(
                 f"{path} is not what {args.neighbours} was made from ({key} differs); "
                 "run the step neighbours again."

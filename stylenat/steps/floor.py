@@ -14,7 +14,8 @@ from stylenat.metrics import METRICS
 from stylenat.metrics.floor import floor
 from stylenat.metrics.moments import Statistics
 from stylenat.metrics.reals import require_held_out, require_reference
-from stylenat.metrics.summary import provenance, summary
+from stylenat.metrics.summary import origin, summary
+from stylenat.records import MetricRecord, Subject
 
 
 def run(args: argparse.Namespace) -> None:
@@ -25,24 +26,24 @@ def run(args: argparse.Namespace) -> None:
     if held_out:
         require_held_out(args.held_out, held_out.record, reference.record)
     found = floor(METRICS[args.metric], reference, held_out, args.samples)
-    common = {
-        "experiment": experiment.name,
-        "dataset": reference.record.dataset.name,
-        "resolution": reference.record.dataset.resolution,
-        "kind": "floor",
-        "floor_of": found.of,
-        **dict.fromkeys(("step", "images_seen", "generator_sha256")),
-        "protocol": args.protocol,
-    }
-    counts = {"n_generated": found.n_generated, "n_real": found.n_real, "seeds": []}
-    source = provenance(reference, (held_out or reference).record)
-    records = [
-        {**common, **summary(same, found.n_generated), **counts, **source}
-        for same in zip(*found.draws, strict=True)
-    ]
-    write_json(args.output, records)
-    for record in records:
-        command.log.info("%s: %s = %.4f", args.output, record["metric"], record["value"])
+    subject = Subject(
+        experiment=experiment.name,
+        dataset=reference.record.dataset.name,
+        resolution=reference.record.dataset.resolution,
+        kind="floor",
+        floor_of=found.of,
+        step=None,
+        images_seen=None,
+        generator_sha256=None,
+        protocol=args.protocol,
+    )
+    measured = (held_out or reference).record
+    source = origin(reference, measured, found.n_generated, found.n_real, [])
+    summaries = [summary(same, found.n_generated) for same in zip(*found.draws, strict=True)]
+    records = [MetricRecord.joined(subject, one, source) for one in summaries]
+    write_json(args.output, [record.to_dict() for record in records])
+    for one in summaries:
+        command.log.info("%s: %s = %.4f", args.output, one.metric, one.value)
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ a data set has held-out reals, a snapshot is compared with those, too.
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,11 +18,9 @@ from stylenat.metrics import METRICS
 from stylenat.metrics.base import Measurement
 from stylenat.metrics.moments import COMPARABLE, Statistics, require_same
 from stylenat.metrics.reals import require_held_out, require_reference
-from stylenat.metrics.summary import provenance, summary
+from stylenat.metrics.summary import origin, summary
 from stylenat.models import Generator, read_header
-from stylenat.records import StatisticsRecord
-
-Record = dict[str, Any]
+from stylenat.records import MetricRecord, StatisticsRecord, Subject, Summary
 
 
 def run(args: argparse.Namespace) -> None:
@@ -34,19 +31,7 @@ def run(args: argparse.Namespace) -> None:
     # All that can be refused is refused before anything takes time.
     sets, sizes = zip(*(_described(path, reference) for path in args.statistics), strict=True)
     _require_one_size(args.statistics, sets, sizes)
-    common = {
-        "experiment": experiment.name,
-        "dataset": reference.record.dataset.name,
-        "resolution": reference.record.dataset.resolution,
-        **_snapshot(args, sets),
-        "protocol": args.protocol,
-    }
-    counts = {
-        "n_generated": sizes[0],
-        "n_real": reference.moments.count,
-        **({} if held_out is None else {"n_real_held_out": held_out.moments.count}),
-        "seeds": [record.seeds for record in sets],
-    }
+    subject = _subject(args, experiment, reference, sets)
     measures = [
         METRICS[args.metric].measure(real) for real in (reference, held_out) if real is not None
     ]
@@ -57,17 +42,18 @@ def run(args: argparse.Namespace) -> None:
     ]
     against = [list(zip(*one, strict=True)) for one in zip(*results, strict=True)]
     summaries = [summary(same, sizes[0]) for same in against[0]]
+    seeds = [record.seeds for record in sets]
+    source = origin(reference, sets[0], sizes[0], reference.moments.count, seeds)
     if held_out is not None:
-        for one, same in zip(summaries, against[1], strict=True):
-            one |= _against_held_out(same)
-    source = provenance(reference, sets[0])
-    records = [{**common, **one, **counts, **source} for one in summaries]
-    write_json(args.output, records)
-    for record in records:
-        beside = f" ({record['held_out']:.4f} to held-out reals)" if "held_out" in record else ""
-        command.log.info("%s: %s = %.4f%s", args.output, record["metric"], record["value"], beside)
-        if record["note"]:
-            command.log.info("%s: %s", record["metric"], record["note"])
+        summaries = list(map(_with_held_out, summaries, against[1]))
+        source = source.model_copy(update={"n_real_held_out": held_out.moments.count})
+    records = [MetricRecord.joined(subject, one, source) for one in summaries]
+    write_json(args.output, [record.to_dict() for record in records])
+    for one in summaries:
+        beside = "" if one.held_out is None else f" ({one.held_out:.4f} to held-out reals)"
+        command.log.info("%s: %s = %.4f%s", args.output, one.metric, one.value, beside)
+        if one.note:
+            command.log.info("%s: %s", one.metric, one.note)
 
 
 def _held_out(args: argparse.Namespace, reference: Statistics) -> Statistics | None:
@@ -98,10 +84,10 @@ def _described(path: Path, reference: Statistics) -> tuple[StatisticsRecord, int
     return measured.record, measured.moments.count
 
 
-def _against_held_out(sets: tuple[Measurement, ...]) -> Record:
-    """The same for the comparison with held-out reals, in short."""
-    values = [one.value for one in sets]
-    return {"held_out": float(np.mean(values)), "held_out_values": values}
+def _with_held_out(one: Summary, sets: tuple[Measurement, ...]) -> Summary:
+    """With the comparison of the same sets with held-out reals, in short."""
+    values = [it.value for it in sets]
+    return one.model_copy(update={"held_out": float(np.mean(values)), "held_out_values": values})
 
 
 def _require_one_size(
@@ -122,7 +108,12 @@ def _require_one_size(
             )
 
 
-def _snapshot(args: argparse.Namespace, sets: Sequence[StatisticsRecord]) -> Record:
+def _subject(
+    args: argparse.Namespace,
+    experiment: ExperimentConfig,
+    reference: Statistics,
+    sets: Sequence[StatisticsRecord],
+) -> Subject:
     """What the weights say about themselves; they must be those that were sampled."""
     config, provenance = read_header(args.weights)
     digest = sha256(args.weights)
@@ -133,15 +124,19 @@ def _snapshot(args: argparse.Namespace, sets: Sequence[StatisticsRecord]) -> Rec
                 f"{args.weights} has {digest}; sample these weights and compute the statistics "
                 "again."
             )
-    return {
-        "kind": "snapshot",
-        "step": provenance.step,
-        "images_seen": provenance.images_seen,
-        "generator_sha256": digest,
-        "checkpoint": provenance.checkpoint,
-        "precision": provenance.precision,
-        "parameters": provenance.parameters or _parameters(config),
-    }
+    return Subject(
+        experiment=experiment.name,
+        dataset=reference.record.dataset.name,
+        resolution=reference.record.dataset.resolution,
+        kind="snapshot",
+        step=provenance.step,
+        images_seen=provenance.images_seen,
+        generator_sha256=digest,
+        checkpoint=provenance.checkpoint,
+        precision=provenance.precision,
+        parameters=provenance.parameters or _parameters(config),
+        protocol=args.protocol,
+    )
 
 
 def _parameters(config: ModelConfig) -> int:

@@ -19,6 +19,7 @@ from stylenat.metrics.moments import COMPARABLE, Statistics, require_same
 from stylenat.metrics.neighbours import nearest
 from stylenat.metrics.reals import require_reference
 from stylenat.models.latents import parse_seeds
+from stylenat.records import NeighboursRecord
 
 SHOWN = 16  # samples whose neighbours a figure can show …
 NEIGHBOURS = 5  # … and so many for each
@@ -52,25 +53,25 @@ def run(args: argparse.Namespace) -> None:
             "sample_distances": distances[:, 0],
             "train_distances": training.distances,
         },
-        {
-            "experiment": experiment.name,
-            "dataset": reals.record.dataset.name,
-            "dataset_sha256": reals.record.dataset.content_sha256,
-            "resolution": reals.record.dataset.resolution,
-            "step": args.step,
-            "protocol": args.protocol,
-            "extractor": reals.record.extractor,
-            "weights_sha256": reals.record.weights_sha256,
-            "generator_sha256": generated.record.generator_sha256,
-            "n_generated": generated.moments.count,
-            "n_real": reals.moments.count,
-            "seeds": generated.record.seeds,
-            "quantile": COPY_QUANTILE,
-            "threshold": training.threshold,
-            "copies": copies,
-            "versions": runtime.versions(),
-            "commit": runtime.commit(),
-        },
+        NeighboursRecord(
+            experiment=experiment.name,
+            dataset=reals.record.dataset.name,
+            dataset_sha256=reals.record.dataset.content_sha256,
+            resolution=reals.record.dataset.resolution,
+            step=args.step,
+            protocol=args.protocol,
+            extractor=reals.record.extractor,
+            weights_sha256=reals.record.weights_sha256,
+            generator_sha256=generated.record.generator_sha256,
+            n_generated=generated.moments.count,
+            n_real=reals.moments.count,
+            seeds=generated.record.seeds,
+            quantile=COPY_QUANTILE,
+            threshold=training.threshold,
+            copies=copies,
+            versions=runtime.versions(),
+            commit=runtime.commit(),
+        ).to_dict(),
     )
     command.log.info(
         "%s: %.2f %% of %d samples are as near to a training image as the nearest %g %% of "
