@@ -262,3 +262,35 @@ class NeighboursRecord(Record):
     copies: float  # share of the samples
     versions: dict[str, str]
     commit: str
+
+
+class Throughput(Record):
+    """How fast a generator is by one protocol."""
+
+    experiment: str | None = None
+    step: int | None = None
+    generator_sha256: str | None = None
+    device: str
+    threads: int
+    backend: str
+    versions: dict[str, str]
+    commit: str
+    protocol: str
+    batch_size: int
+    warmup: int  # rounds
+    rounds: int
+    rounds_intended: int
+    seconds: float  # that all generators together had
+    interleaved: int  # what was measured in turn
+    dtype: str
+    execution: str
+    memory_of: str
+    resolution: int
+    parameters: int
+    flops: int
+    timed: str  # which part of the generator
+    images_per_second: float
+    images_per_second_median: float
+    images_per_second_q25: float
+    images_per_second_q75: float
+    memory_mb: float  # of 10⁶ bytes

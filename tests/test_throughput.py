@@ -124,7 +124,7 @@ def test_what_does_not_fit_is_left_out(monkeypatch, generator):
         return measure(generators, protocol, batch_size, *rest)
 
     monkeypatch.setattr(timing, "throughput", limited)
-    sizes = [r[0][0]["batch_size"] for r in timing.sweep([generator], [1, 2, 4, 8], 1e-9)]
+    sizes = [r[0][0].batch_size for r in timing.sweep([generator], [1, 2, 4, 8], 1e-9)]
     assert sizes == [1, 1, 2]
 
 
@@ -206,7 +206,7 @@ def test_compiled_is_recorded(monkeypatch, generator):
 
     monkeypatch.setattr(timing.torch, "compile", compile)
     for (record,) in timing.throughput([generator], timing.UPSTREAM, 1, 1e-9, execution="compile"):
-        assert record["execution"] == "compile"
+        assert record.execution == "compile"
     assert len(compiled) == 1
 
 
@@ -239,5 +239,5 @@ def test_the_headline_is_the_protocols_own_summary(monkeypatch, generator, proto
     monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
     protocol = replace(protocol, parts=("z to image",))
     [[record]] = timing.throughput([generator], protocol, batch_size=2, seconds=1e-9)
-    assert record["images_per_second"] == pytest.approx(2 / seconds)
-    assert record["images_per_second_q75"] == pytest.approx(2 / 0.1)
+    assert record.images_per_second == pytest.approx(2 / seconds)
+    assert record.images_per_second_q75 == pytest.approx(2 / 0.1)

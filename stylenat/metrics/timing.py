@@ -19,6 +19,7 @@ from stylenat.metrics.memory import peak_memory
 from stylenat.models import Generator
 from stylenat.models.attention import default_backend
 from stylenat.precision import layers, products, resolve
+from stylenat.records import Throughput
 
 log = logging.getLogger(__name__)
 
@@ -58,13 +59,13 @@ def throughput(
     seconds: float,
     dtype: str = "float32",
     execution: str = "eager",
-) -> list[list[dict[str, Any]]]:
+) -> list[list[Throughput]]:
     """Time all parts of the protocol for all generators, which are on one device.
 
     A round does everything once, in turn, so that what else the machine does falls on all alike;
     every piece is synchronised and timed by itself. At most about ``seconds`` are spent on all
-    together, a fifth of them on warm-ups. Returns for each generator a record for each part:
-    all of a throughput record but whose generator it is (memory in MB of 10⁶ bytes).
+    together, a fifth of them on warm-ups. Returns for each generator a record for each part,
+    without whose generator it is.
     """
     device = next(generators[0].parameters()).device
     precision = resolve(protocol.precision or dtype, device)
@@ -77,41 +78,38 @@ def throughput(
         warmups = _rounds(works, protocol.warmup, seconds / 5, device)
         memory = [peak_memory(work, device) for work in eager]
         times = _rounds(works, protocol.rounds, seconds - warmups.sum(), device)
-    common = {
-        "device": runtime.describe_device(device),
-        "threads": torch.get_num_threads(),
-        "backend": default_backend(device),
-        "versions": runtime.versions(),
-        "commit": runtime.commit(),
-        "protocol": protocol.name,
-        "batch_size": batch_size,
-        "warmup": len(warmups),
-        "rounds": len(times),
-        "rounds_intended": protocol.rounds,
-        "seconds": seconds,
-        "interleaved": len(works),
-        "dtype": precision,
-        "execution": execution,
-        "memory_of": "the weights, and all other tensors at once in one eager pass",
-    }
     records = []
     for (generator, part), column, most in zip(jobs, times.T, memory, strict=True):
         slow, fast = np.quantile(column, (0.75, 0.25))
         config, weights = generator.config, list(generator.parameters())
         mapping = 0 if part == SYNTHESIS else mapping_flops(config)
         records.append(
-            common
-            | {
-                "resolution": config.image_size,
-                "parameters": sum(p.numel() for p in weights),
-                "flops": mapping + synthesis_flops(config),
-                "timed": part,
-                "images_per_second": batch_size / float(protocol.summary(column)),
-                "images_per_second_median": batch_size / float(np.median(column)),
-                "images_per_second_q25": batch_size / float(slow),
-                "images_per_second_q75": batch_size / float(fast),
-                "memory_mb": (sum(p.nbytes for p in weights) + most) / 1e6,
-            }
+            Throughput(
+                device=runtime.describe_device(device),
+                threads=torch.get_num_threads(),
+                backend=default_backend(device),
+                versions=runtime.versions(),
+                commit=runtime.commit(),
+                protocol=protocol.name,
+                batch_size=batch_size,
+                warmup=len(warmups),
+                rounds=len(times),
+                rounds_intended=protocol.rounds,
+                seconds=seconds,
+                interleaved=len(works),
+                dtype=precision,
+                execution=execution,
+                memory_of="the weights, and all other tensors at once in one eager pass",
+                resolution=config.image_size,
+                parameters=sum(p.numel() for p in weights),
+                flops=mapping + synthesis_flops(config),
+                timed=part,
+                images_per_second=batch_size / float(protocol.summary(column)),
+                images_per_second_median=batch_size / float(np.median(column)),
+                images_per_second_q25=batch_size / float(slow),
+                images_per_second_q75=batch_size / float(fast),
+                memory_mb=(sum(p.nbytes for p in weights) + most) / 1e6,
+            )
         )
     count = len(protocol.parts)
     return [records[start : start + count] for start in range(0, len(records), count)]
@@ -123,7 +121,7 @@ def sweep(
     seconds: float,
     dtype: str = "float32",
     execution: str = "eager",
-) -> Iterator[list[list[dict[str, Any]]]]:
+) -> Iterator[list[list[Throughput]]]:
     """What :func:`throughput` gives for upstream's protocol, then for ours at every batch size, in
     ascending order, until one fails, which is logged; on a GPU also at the largest that fits.
 

@@ -7,17 +7,17 @@ does to all of them. Those of --experiments are untrained: speed does not depend
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from stylenat import command
 from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
-from stylenat.io import read_json, sha256, write_json
+from stylenat.io import Json, read_json, sha256, write_json
 from stylenat.metrics.timing import EXECUTIONS, sweep
 from stylenat.models import Generator, load_generator, read_header
 from stylenat.precision import PRECISIONS
+from stylenat.records import Throughput
 
 SECONDS = {"cpu": 5.0, "cuda": 600.0}
 
@@ -28,18 +28,20 @@ def run(args: argparse.Namespace) -> None:
     for generator in generators:
         generator.to(args.device).eval().requires_grad_(False)
     seconds = args.seconds or SECONDS[args.device.type] * len(generators)
-    records = []
+    records: list[Json] = []
     for measured in sweep(generators, args.batch_sizes, seconds, args.dtype, args.execution):
         for name, own in zip(names, measured, strict=True):
             for record in own:
-                _log(name, record)
-                records.append(name | record)
+                record = record.model_copy(update=name)
+                _log(record)
+                records.append(record.to_dict())
         write_json(args.output, records)  # each time, so that no failure costs what was measured
     if not records:
         raise UserError("not even one image fits into the memory of this device; use a larger one.")
 
 
-def _trained(path: Path) -> tuple[dict[str, Any], Generator]:
+def _trained(path: Path) -> tuple[dict[str, str | int | None], Generator]:
+    """What a record says of whose generator it is, and the generator."""
     _, provenance = read_header(path)
     name = {
         "experiment": provenance.experiment_name,  # None for a checkpoint converted without one
@@ -49,23 +51,25 @@ def _trained(path: Path) -> tuple[dict[str, Any], Generator]:
     return name, load_generator(path)
 
 
-def _new(path: Path) -> tuple[dict[str, Any], Generator]:
+def _new(path: Path) -> tuple[dict[str, str | int | None], Generator]:
     experiment = ExperimentConfig.from_dict(read_json(path))
     torch.manual_seed(0)
     name = {"experiment": experiment.name, "step": None, "generator_sha256": None}
     return name, Generator(experiment.model)
 
 
-def _log(name: dict[str, Any], record: dict[str, Any]) -> None:
+def _log(record: Throughput) -> None:
     command.log.info(
         "%s, %s, batch %d, %s: %.2f images/s (quartiles %.2f to %.2f, %d rounds), %.0f MB",
-        name["experiment"],
-        record["protocol"],
-        record["batch_size"],
-        record["timed"],
-        *(record[f"images_per_second{key}"] for key in ("", "_q25", "_q75")),
-        record["rounds"],
-        record["memory_mb"],
+        record.experiment,
+        record.protocol,
+        record.batch_size,
+        record.timed,
+        record.images_per_second,
+        record.images_per_second_q25,
+        record.images_per_second_q75,
+        record.rounds,
+        record.memory_mb,
     )
 
 

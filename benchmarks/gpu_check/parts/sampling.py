@@ -87,7 +87,7 @@ def _rate(
     """Images per second, median, and MB of each generator."""
     seconds = 0.0 if check.dry else 2.0
     records = throughput(generators, PROTOCOL, batch, seconds, precision, execution)
-    return [(record["images_per_second"], record["memory_mb"]) for (record,) in records]
+    return [(record.images_per_second, record.memory_mb) for (record,) in records]
 
 
 def _beside(check: Check, generator: Generator) -> None:
