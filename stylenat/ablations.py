@@ -5,13 +5,11 @@ Every run is an experiment of its own, so it is trained, resumed and evaluated l
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 from stylenat.configuration import Ablation
 from stylenat.errors import ConfigError
 from stylenat.fields import Key, SomeSeeds
-
-Values = dict[str, Any]
+from stylenat.io import Json
 
 
 @dataclass(frozen=True)
@@ -30,8 +28,8 @@ class Family:
 
 
 def expand(
-    experiments: dict[str, Values], ablations: dict[str, Ablation], seeds: dict[str, SomeSeeds]
-) -> tuple[dict[str, Values], dict[str, Key], dict[str, Family]]:
+    experiments: dict[str, Json], ablations: dict[str, Ablation], seeds: dict[str, SomeSeeds]
+) -> tuple[dict[str, Json], dict[str, Key], dict[str, Family]]:
     """Experiments as written, with those of all families; where each of these was written; the
     families by name.
 
@@ -65,7 +63,7 @@ def expand(
     return written, origins, families
 
 
-def _add(written: dict[str, Values], run: str, base: str, values: Values, seed: int) -> None:
+def _add(written: dict[str, Json], run: str, base: str, values: Json, seed: int) -> None:
     if run in written:
         raise ConfigError(f"experiments.{run}: is made from seeds already; rename one of the two")
     training = values.get("training", {})

@@ -30,6 +30,7 @@ from stylenat.fields import (
     explain,
     number,
 )
+from stylenat.io import Json
 
 T = TypeVar("T")
 
@@ -128,7 +129,7 @@ class ModelConfig(WidthConfig):
             BLOCKS[kind].views(self, level)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
+    def from_dict(cls, values: Json) -> Self:
         """What a record says; unknown, missing and impossible values are refused by name."""
         return _validated(cls, values, "model")
 
@@ -257,12 +258,12 @@ class ExperimentConfig:
         start = self.training.start_from
         return start.step or 0 if start and start.mode == "continue" else 0
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """Plain JSON types, in the order of the fields."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
+    def from_dict(cls, values: Json) -> Self:
         """The inverse of :meth:`to_dict`; unknown or missing keys are refused by name."""
         name = values.get("name") if isinstance(values, dict) else None
         return _validated(cls, values, "experiments", str(name))

@@ -44,6 +44,7 @@ from stylenat.fields import (
     number,
     text,
 )
+from stylenat.io import Json
 
 SCHEMA = Path(__file__).parents[1] / "workflow/schemas/config.schema.json"
 
@@ -131,7 +132,6 @@ class Settings(Section):
         """The experiment that is called ``name``."""
         widths = self.discriminator.model_dump() | {"image_size": self.model.image_size}
         discriminator = WidthConfig(**widths)
-        checkpoint = self.checkpoint.model_dump(exclude_unset=True) if self.checkpoint else None
         return Experiment(
             config=ExperimentConfig(
                 name, self.dataset, self.model, discriminator, self.training, self.precision
@@ -140,7 +140,7 @@ class Settings(Section):
             **self.run.model_dump(),
             **self.evaluation.model_dump(),
             tracking=self.tracking.model_dump(exclude_unset=True),
-            checkpoint=checkpoint,
+            checkpoint=self.checkpoint,
         )
 
 
@@ -158,15 +158,15 @@ class Experiment:
     grid: int
     curated: tuple[int, ...]  # seeds
     throughput_batch_sizes: tuple[int, ...]
-    tracking: dict[str, Any]  # TensorBoard and Weights & Biases
-    checkpoint: dict[str, Any] | None  # published weights instead of training
+    tracking: Json  # TensorBoard and Weights & Biases
+    checkpoint: Checkpoint | None  # published weights instead of training
 
     @property
     def snapshots(self) -> tuple[int, ...]:
         """Steps whose weights are evaluated: where training starts and the end of every segment,
         or the one step of a checkpoint."""
         if self.checkpoint is not None:
-            return (self.checkpoint["step"],)
+            return (self.checkpoint.step,)
         return tuple(range(self.config.first_step, self.iterations + 1, self.segment))
 
 
@@ -298,7 +298,7 @@ class Ablation(Section):
     protocol: Name
     baseline: Name
     seeds: SomeSeeds
-    variants: dict[Name, dict[str, Any]]
+    variants: dict[Name, Json]
 
     @model_validator(mode="after")
     def _has_its_baseline(self) -> Self:
@@ -312,9 +312,9 @@ class Configuration(Section):
 
     run: SomeTexts
     container: Text = ABSENT
-    defaults: dict[str, Any]
+    defaults: Json
     comparison: Comparison
-    experiments: dict[Name, dict[str, Any]]
+    experiments: dict[Name, Json]
     ablations: dict[Name, Ablation] = {}
     datasets: dict[Name, Dataset]
     protocols: dict[Name, Protocol]
@@ -332,7 +332,7 @@ class Configuration(Section):
         return self
 
 
-def json_schema() -> dict[str, Any]:
+def json_schema() -> Json:
     """The schema for editors. Experiments and their defaults are partial, so nothing is required
     there."""
     schema = Configuration.model_json_schema()

@@ -19,6 +19,7 @@ from stylenat.ablations import Family, expand
 from stylenat.configuration import Configuration, Dataset, Experiment, Settings
 from stylenat.errors import ConfigError
 from stylenat.fields import Key, SomeSeeds, dotted, explain
+from stylenat.io import Json
 
 Model = TypeVar("Model")
 
@@ -30,7 +31,7 @@ RESERVED = frozenset(
 )
 
 
-def resolve(config: dict[str, Any]) -> tuple[dict[str, Experiment], dict[str, Family]]:
+def resolve(config: Json) -> tuple[dict[str, Experiment], dict[str, Family]]:
     """Check a whole configuration; return its experiments by name, defaults merged, those of
     families included, and the families by name.
 
@@ -106,12 +107,12 @@ def refuse_duplicate_keys(path: str | Path) -> None:
         raise ConfigError(f"{where}: this is not valid YAML ({reason})") from error
 
 
-def _experiment(name: str, config: dict[str, Any], origins: dict[str, Key]) -> Experiment:
+def _experiment(name: str, config: Json, origins: dict[str, Key]) -> Experiment:
     key = f"experiments.{name}"
     if name in RESERVED or name in config["weights"]:
         raise ConfigError(f"{key}: results/{name} is needed for other files; choose another name")
     # From the defaults to the experiment itself, each with the key it stands under.
-    layers: list[tuple[Key, dict[str, Any]]] = [(["defaults"], config["defaults"])]
+    layers: list[tuple[Key, Json]] = [(["defaults"], config["defaults"])]
     for ancestor in _lineage(name, config["experiments"]):
         own = {k: value for k, value in config["experiments"][ancestor].items() if k != "base"}
         layers.append((origins.get(ancestor, ["experiments", ancestor]), own))
@@ -153,7 +154,7 @@ def _experiment(name: str, config: dict[str, Any], origins: dict[str, Key]) -> E
     return experiment
 
 
-def _lineage(name: str, experiments: dict[str, Any]) -> list[str]:
+def _lineage(name: str, experiments: Json) -> list[str]:
     """The experiment and those it is based on, the furthest first."""
     found = [name]
     while (base := experiments[found[0]].get("base")) is not None:
@@ -214,7 +215,7 @@ def _check_start(name: str, experiments: dict[str, Experiment]) -> None:
         name = start.experiment
 
 
-def _check_checkpoint(key: str, own: dict[str, Any]) -> None:
+def _check_checkpoint(key: str, own: Json) -> None:
     for ineffective in ("training", "run"):
         if ineffective in own:
             raise ConfigError(
@@ -223,7 +224,7 @@ def _check_checkpoint(key: str, own: dict[str, Any]) -> None:
             )
 
 
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def _merge(base: Json, over: Json) -> Json:
     """``over`` laid on ``base`` key by key; anything but a mapping is replaced whole."""
     return base | {
         key: _merge(base[key], value)
@@ -244,7 +245,7 @@ def _known(key: str, kind: str, name: str, names: Iterable[str]) -> None:
 
 
 def _validate(
-    kind: type[Model], values: dict[str, Any], origin: Callable[[Key], Key] = lambda path: path
+    kind: type[Model], values: Json, origin: Callable[[Key], Key] = lambda path: path
 ) -> Model:
     """The values as ``kind``; ``origin`` maps a path in them to the one that the user wrote."""
     try:

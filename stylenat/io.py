@@ -17,7 +17,7 @@ import numpy as np
 
 from stylenat.errors import UserError
 
-Json = dict[str, Any]  # an object of JSON whose keys others decide
+Json = dict[str, Any]  # an object of JSON or YAML, with any keys
 
 
 @contextmanager

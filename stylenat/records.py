@@ -294,3 +294,22 @@ class Throughput(Record):
     images_per_second_q25: float
     images_per_second_q75: float
     memory_mb: float  # of 10⁶ bytes
+
+
+class SampledSet(Record):
+    """What a set of samples says of its origin; its file adds what the pixels tell."""
+
+    name: str
+    kind: str
+    filter: str | None
+    source: str
+    licence: str
+    notes: list[str]
+    seeds: str
+    truncation: float | None
+    generator_sha256: str
+    data: DataIdentity | None  # that the generator was trained on
+    device: str
+    dtype: str
+    versions: dict[str, str]
+    commit: str

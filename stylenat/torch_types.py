@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
+StateDict = dict[str, Any]  # of an optimiser, or what another program saved
+
 if TYPE_CHECKING:
     F = TypeVar("F", bound=Callable[..., Any])
 

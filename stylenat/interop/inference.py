@@ -4,13 +4,13 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor
 
 from stylenat.config import ModelConfig
 from stylenat.interop.layouts import TABLE, is_published
 from stylenat.interop.styleswin import is_styleswin
+from stylenat.io import Json
 
 # What neither the tensors nor, in the published files, the arguments tell.
 PUBLISHED_DILATIONS = ((1,), (1,), (1, 2), (1, 4), (1, 8), (1, 16), (1, 32), (1, 64), (1, 128))
@@ -23,7 +23,7 @@ Shape = tuple[int, ...]
 Levels = tuple[tuple[int, ...], ...]
 
 
-def infer_config(tensors: dict[str, Tensor], settings: dict[str, Any]) -> ModelConfig:
+def infer_config(tensors: dict[str, Tensor], settings: Json) -> ModelConfig:
     """The model behind a state dict of either layout, or of StyleSwin's.
 
     Sizes, heads and kernels follow from shapes; dilations, the mapping network's depth and its

@@ -1,7 +1,6 @@
 """From a checkpoint of the reference, or of StyleSwin, to our generator, every tensor checked."""
 
 from collections.abc import Collection, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +11,7 @@ from stylenat.interop.inference import infer_config
 from stylenat.interop.layouts import from_published, is_published, to_published
 from stylenat.interop.reading import Checkpoint
 from stylenat.interop.styleswin import from_styleswin, is_styleswin, to_styleswin
+from stylenat.io import Json
 from stylenat.models.generator import Generator
 
 # The reference registers this buffer without writing to it, so it holds whatever was there.
@@ -94,7 +94,7 @@ def _as_ours(tensors: dict[str, Tensor], keys: Collection[str]) -> dict[str, Ten
     return from_published(tensors, keys) if is_published(tensors) else tensors
 
 
-def _inferred(tensors: dict[str, Tensor], settings: dict[str, Any], where: str) -> ModelConfig:
+def _inferred(tensors: dict[str, Tensor], settings: Json, where: str) -> ModelConfig:
     try:
         return infer_config(tensors, settings)
     except KeyError as error:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from stylenat.errors import UserError
-from stylenat.io import described
+from stylenat.io import Json, described
+from stylenat.torch_types import StateDict
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +69,8 @@ class Checkpoint:
 
     path: Path
     networks: dict[str, dict[str, Tensor]]  # "g", "d", "g_ema", as far as they are there
-    optimizers: dict[str, dict[int, dict[str, Any]]]  # "g", "d": Adam's state by parameter number
-    settings: dict[str, Any]  # of the generator, as the reference names them
+    optimizers: dict[str, dict[int, StateDict]]  # "g", "d": Adam's state by parameter number
+    settings: Json  # of the generator, as the reference names them
     step: int | None  # updates of the generator so far, by its optimiser
 
 
@@ -123,7 +124,7 @@ def _is_pickled(path: Path) -> bool:
     return start == b"PK" or start[:1] == b"\x80"
 
 
-def _networks(path: Path, content: dict[str, Any]) -> dict[str, dict[str, Tensor]]:
+def _networks(path: Path, content: StateDict) -> dict[str, dict[str, Tensor]]:
     """The networks by the reference's names, a generator alone as g_ema; notes what is unusual."""
     found = content.get("state_dicts", content)
     networks = {name: found[name] for name in NETWORKS if name in found}
@@ -164,7 +165,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _generator_settings(arguments: Any) -> dict[str, Any]:
+def _generator_settings(arguments: Any) -> Json:
     """The generator's settings: under runs.generator, or at the top of a flat Namespace."""
     settings = arguments
     for key in ("runs", "generator"):
@@ -173,7 +174,7 @@ def _generator_settings(arguments: Any) -> dict[str, Any]:
     return settings if isinstance(settings, dict) else {}
 
 
-def _optimizers(content: dict[str, Any]) -> dict[str, dict[int, dict[str, Any]]]:
+def _optimizers(content: StateDict) -> dict[str, dict[int, StateDict]]:
     return {
         network: content[name]["state"]
         for network, name in (("g", "g_optim"), ("d", "d_optim"))
@@ -181,7 +182,7 @@ def _optimizers(content: dict[str, Any]) -> dict[str, dict[int, dict[str, Any]]]
     }
 
 
-def _updates(optimizers: dict[str, dict[int, dict[str, Any]]]) -> int | None:
+def _updates(optimizers: dict[str, dict[int, StateDict]]) -> int | None:
     try:
         return int(next(iter(optimizers["g"].values()))["step"])
     except (KeyError, StopIteration):  # weights alone, or no update yet

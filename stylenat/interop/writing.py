@@ -1,14 +1,14 @@
 """Writing the reference's *current* checkpoints, so that weights trained here load there."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from stylenat.config import ModelConfig
 from stylenat.errors import UserError
-from stylenat.io import atomic
+from stylenat.io import Json, atomic
+from stylenat.torch_types import StateDict
 
 # The reference's width table is fixed but for a multiplier.
 CHANNEL_MAX = 512
@@ -19,7 +19,7 @@ def write_checkpoint(
     path: str | Path,
     config: ModelConfig,
     networks: dict[str, dict[str, Tensor]],
-    optimizers: dict[str, dict[str, Any]],
+    optimizers: dict[str, StateDict],
 ) -> None:
     """Write state dicts (``g``, ``d``, ``g_ema``) and those of Adam (``g_optim``, ``d_optim``).
 
@@ -49,7 +49,7 @@ def write_checkpoint(
         torch.save(content, file)
 
 
-def _settings(config: ModelConfig) -> dict[str, Any]:
+def _settings(config: ModelConfig) -> Json:
     """Arguments from which the reference builds the same generator."""
     return {
         "block_type": "nat",

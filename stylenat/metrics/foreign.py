@@ -135,7 +135,7 @@ def _content(path: Path) -> Any:
         return _Unpickler(file).load()
 
 
-def _gaussian(content: dict[str, Any]) -> Gaussian:
+def _gaussian(content: Any) -> Gaussian:
     if "raw_mean" in content:
         count = int(content["num_items"])
         mean = np.asarray(content["raw_mean"], np.float64) / count

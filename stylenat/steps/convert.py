@@ -6,7 +6,6 @@ Nothing in the checkpoint's pickle is executed.
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -17,6 +16,7 @@ from stylenat.interop.writing import CHANNEL_MAX
 from stylenat.io import read_json, sha256
 from stylenat.models import load_generator, save_generator
 from stylenat.records import Provenance
+from stylenat.torch_types import StateDict
 from stylenat.training import schedule
 from stylenat.training.build import build_trainer
 from stylenat.training.checkpoint import load_state, restore
@@ -94,7 +94,7 @@ def _trainer(path: Path) -> Trainer:
     return trainer
 
 
-def _optimizers(trainer: Trainer) -> dict[str, dict[str, Any]]:
+def _optimizers(trainer: Trainer) -> dict[str, StateDict]:
     """Adam's own state dicts, at the learning rates of the next iteration."""
     factor = schedule.lr_factor(trainer.config, trainer.step)
     result = {}

@@ -8,7 +8,6 @@ import argparse
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from stylenat import command
 from stylenat.data.pack import PackSettings, pack
@@ -16,15 +15,18 @@ from stylenat.data.prepare import FILTERS
 from stylenat.data.sources import open_source
 from stylenat.data.store import ImageStore
 from stylenat.errors import UserError
-from stylenat.io import write_json
+from stylenat.io import Json, write_json
 from stylenat.metrics import METRICS
+from stylenat.metrics.base import Measurement
 from stylenat.metrics.collect import collect
-from stylenat.metrics.comparison import compare
+from stylenat.metrics.comparison import Difference, compare
 from stylenat.metrics.extractors import NETWORKS
 from stylenat.metrics.extractors.features import Extractor, extractor
 from stylenat.metrics.foreign import is_foreign, read_gaussian
 from stylenat.metrics.moments import COMPARABLE, Statistics, require_same
 from stylenat.report.rows import LEVEL, p_value
+
+WRITTEN = ("metric", "better", "value", "uncertainty", "uncertainty_of")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -40,19 +42,17 @@ def run(args: argparse.Namespace) -> None:
     reference, images, *against = sets
     for other in (images, *against):
         require_same(COMPARABLE, other.record, reference.record)
-    rows: list[dict[str, Any]] = []
+    rows: list[Json] = []
     for name in args.metrics:
         metric = METRICS[name]
         if against:
-            rows += [asdict(one) for one in compare(metric, reference, images, against[0])]
+            for difference in compare(metric, reference, images, against[0]):
+                rows.append(asdict(difference))
+                command.log.info("%s", _difference(difference))
         else:
-            rows += [
-                {
-                    key: getattr(one, key)
-                    for key in ("metric", "better", "value", "uncertainty", "uncertainty_of")
-                }
-                for one in metric.measure(reference)(images)
-            ]
+            for one in metric.measure(reference)(images):
+                rows.append({key: getattr(one, key) for key in WRITTEN})
+                command.log.info("%s", _value(one))
     counts = [statistics.moments.count for statistics in sets]
     record = {
         "reference": {"path": str(args.reference), "count": counts[0]},
@@ -64,8 +64,6 @@ def run(args: argparse.Namespace) -> None:
         "rows": rows,
     }
     write_json(args.output, record)
-    for row in rows:
-        command.log.info("%s", _difference(row) if against else _value(row))
 
 
 def _statistics(
@@ -101,17 +99,17 @@ def _statistics(
     return collect(network, ImageStore(packed), progress=command.progress)
 
 
-def _value(row: dict[str, Any]) -> str:
-    error = f" ± {row['uncertainty']:.2g}" if row["uncertainty"] is not None else ""
-    return f"{row['metric']}: {row['value']:.6g}{error} ({row['better']} is better)"
+def _value(one: Measurement) -> str:
+    error = f" ± {one.uncertainty:.2g}" if one.uncertainty is not None else ""
+    return f"{one.metric}: {one.value:.6g}{error} ({one.better} is better)"
 
 
-def _difference(row: dict[str, Any]) -> str:
-    told = "" if row["p"] < LEVEL else "not "
+def _difference(of: Difference) -> str:
+    told = "" if of.p < LEVEL else "not "
     return (
-        f"{row['metric']}: {row['a']:.6g} and {row['b']:.6g}, difference {row['difference']:+.4g} "
-        f"({row['low']:.4g} to {row['high']:.4g}), p {p_value(row['p'])}: {told}told apart "
-        f"({row['better']} is better)"
+        f"{of.metric}: {of.a:.6g} and {of.b:.6g}, difference {of.difference:+.4g} "
+        f"({of.low:.4g} to {of.high:.4g}), p {p_value(of.p)}: {told}told apart "
+        f"({of.better} is better)"
     )
 
 

@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -20,6 +19,7 @@ from stylenat.data.writer import write_store
 from stylenat.io import alone, atomic, sha256
 from stylenat.models import load_generator, read_header
 from stylenat.models.latents import MEAN_SEEDS, generate, parse_seeds
+from stylenat.records import SampledSet
 
 
 def run(args: argparse.Namespace) -> None:
@@ -33,31 +33,31 @@ def run(args: argparse.Namespace) -> None:
     )
     if args.output.suffix == ".lmdb":
         with alone(args.output):
-            write_store(args.output, pictures, _metadata(args))
+            write_store(args.output, pictures, _metadata(args).to_dict())
     else:
         _write_pngs(args.output, seeds, pictures, args.batch_size)
 
 
-def _metadata(args: argparse.Namespace) -> dict[str, Any]:
+def _metadata(args: argparse.Namespace) -> SampledSet:
     """What the LMDB says of its origin; ``generator_sha256`` marks it as generated."""
     _, provenance = read_header(args.weights)
     data = provenance.data
-    return {
-        "name": provenance.experiment_name or args.weights.stem,
-        "kind": "generated",
-        "filter": data.filter if data else None,
-        "source": f"{args.weights.name}, step {provenance.step}",
-        "licence": "that of the data set the generator was trained on",
-        "notes": [],
-        "seeds": args.seeds,
-        "truncation": args.truncation,
-        "generator_sha256": sha256(args.weights),
-        "data": data and data.to_dict(),
-        "device": runtime.describe_device(args.device),
-        "dtype": "float32",
-        "versions": runtime.versions(),
-        "commit": runtime.commit(),
-    }
+    return SampledSet(
+        name=provenance.experiment_name or args.weights.stem,
+        kind="generated",
+        filter=data.filter if data else None,
+        source=f"{args.weights.name}, step {provenance.step}",
+        licence="that of the data set the generator was trained on",
+        notes=[],
+        seeds=args.seeds,
+        truncation=args.truncation,
+        generator_sha256=sha256(args.weights),
+        data=data,
+        device=runtime.describe_device(args.device),
+        dtype="float32",
+        versions=runtime.versions(),
+        commit=runtime.commit(),
+    )
 
 
 def _write_pngs(

@@ -5,12 +5,11 @@ import importlib.util
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 from stylenat import command
 from stylenat.errors import UserError
 from stylenat.fetch import download
-from stylenat.io import atomic, sha256
+from stylenat.io import Json, atomic, sha256
 from stylenat.pins import FIRST_SEEN, LOCK, LOCK_HELP, pin, pinned
 
 SOURCES = ({"url", "sha256"}, {"package", "path", "sha256"}, {"path", "sha256"})
@@ -37,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
         )
 
 
-def _parse(source: str) -> dict[str, Any]:
+def _parse(source: str) -> Json:
     try:
         return dict(json.loads(source))
     except (TypeError, ValueError):

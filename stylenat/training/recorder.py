@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from stylenat import runtime
 from stylenat.errors import UserError
-from stylenat.io import atomic
+from stylenat.io import Json, atomic
 from stylenat.training.tracking import Trackers
 from stylenat.training.trainer import Record, Trainer
 
@@ -66,7 +66,7 @@ class Recorder:
             return {}
         seconds = time.monotonic() - self.started
         batch, step = self.trainer.config.batch_size, self.trainer.step
-        line: dict[str, Any] = {"step": step, "images_seen": step * batch}
+        line: dict[str, float] = {"step": step, "images_seen": step * batch}
         for key, values in self.values.items():
             numbers = _numbers(values)
             finite = numbers[numbers.isfinite()]  # the others are counted as skipped
@@ -79,12 +79,12 @@ class Recorder:
         self.iterations = 0
         self.started = time.monotonic()
         if self.file:
-            self._write(self.file, line | self.place)
+            self._write(self.file, {**line, **self.place})
             log.info("step %d  %s", step, _summary(line))
             self.trackers.scalars(step, line)
         return line
 
-    def _write(self, file: FileIO, line: dict[str, Any]) -> None:
+    def _write(self, file: FileIO, line: Json) -> None:
         try:
             file.write(json.dumps(line).encode() + b"\n")
         except OSError as error:
@@ -121,7 +121,7 @@ def _summary(line: dict[str, float]) -> str:
     return f"{text}  {line['skipped']} optimiser steps skipped" if line["skipped"] else text
 
 
-def _records_until(path: Path, step: int) -> list[dict[str, Any]]:
+def _records_until(path: Path, step: int) -> list[Json]:
     """Whole lines up to ``step``: if the process was killed, the last may be cut, or later than the saved state."""
     lines = []
     if path.exists():

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from stylenat.config import ExperimentConfig
+from stylenat.io import Json
 from stylenat.models import Generator
 from stylenat.models.latents import generate
 
@@ -59,7 +60,7 @@ class TensorBoard:
 class WeightsAndBiases:
     """One run per experiment, continued by every segment; files in ``directory``/wandb."""
 
-    def __init__(self, directory: Path, experiment: ExperimentConfig, settings: dict[str, Any]):
+    def __init__(self, directory: Path, experiment: ExperimentConfig, settings: Json):
         import wandb
 
         self.wandb = wandb
@@ -95,9 +96,7 @@ class Trackers:
     Work is done in the order it comes in, in the background.
     """
 
-    def __init__(
-        self, settings: dict[str, Any], directory: Path, experiment: ExperimentConfig
-    ) -> None:
+    def __init__(self, settings: Json, directory: Path, experiment: ExperimentConfig) -> None:
         self.kinds: dict[str, Callable[[int], Tracker]] = {}
         if settings.get("tensorboard"):
             self.kinds["TensorBoard"] = lambda step: TensorBoard(directory, step)

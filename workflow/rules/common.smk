@@ -75,11 +75,9 @@ def downloading_experiments():
 
 def download_of(experiment):
     """Where an experiment's weights are downloaded from, or None."""
-    source = experiment.checkpoint
-    if source is None and (start := experiment.config.training.start_from):
-        source = {"url": start.url, "sha256": start.sha256}
-    if source and source.get("url"):
-        return {"url": source["url"], "sha256": source.get("sha256")}
+    source = experiment.checkpoint or experiment.config.training.start_from
+    if source and source.url:
+        return {"url": source.url, "sha256": source.sha256}
 
 
 def first_files():

@@ -52,7 +52,7 @@ def start_file(wildcards):
 def checkpoint_file(wildcards):
     """The user's own copy, or the one that the rule `weights` downloads."""
     downloaded = f"results/weights/{wildcards.experiment}.pth"
-    return EXPERIMENTS[wildcards.experiment].checkpoint.get("file", downloaded)
+    return EXPERIMENTS[wildcards.experiment].checkpoint.file or downloaded
 
 
 def first_weights(wildcards):
