@@ -68,7 +68,8 @@ def describe_missing(attribute: str, value: str, shares: Shares, count: int) -> 
 def recode(codes: np.ndarray, values: list[str], known: list[str]) -> np.ndarray:
     """Codes (n,) of ``values`` as codes of ``known``, −1 for what is not known there."""
     table = np.array([known.index(value) if value in known else -1 for value in values])
-    return table[codes]
+    found: np.ndarray = table[codes]
+    return found
 
 
 def require_labels(name: str, labels: np.ndarray | None) -> np.ndarray:

@@ -34,7 +34,7 @@ def collect(
     thumbnails = np.empty((len(indices), SIDE, SIDE, 3), np.uint8) if keep else None
     with progress(total=len(indices), desc=store.path.name, unit="img") as bar:
         for batch, small in features(network, store, indices):
-            if kept is not None:
+            if kept is not None and thumbnails is not None:
                 rows = slice(moments.count, moments.count + len(batch))
                 kept[rows], thumbnails[rows] = batch, small
             moments.update(batch)
@@ -68,7 +68,7 @@ def chosen(subset: str, store: ImageStore) -> np.ndarray:
         there = f"there are {', '.join(classes)}" if classes else "it has no class labels"
         raise UserError(f"{store.path} has no class {wanted!r}; {there}.")
     classed = (store.attributes(index) for index in range(len(store)))
-    return np.flatnonzero([attributes[CLASS] == wanted for attributes in classed])
+    return np.flatnonzero([(known or {}).get(CLASS) == wanted for known in classed])
 
 
 def _record(network: Extractor, metadata: Dataset, subset: str) -> StatisticsRecord:

@@ -35,12 +35,14 @@ def _root(sigma: np.ndarray) -> np.ndarray:
     # The others are zeros with rounding errors, of which a root would make 1e-8 out of 1e-16.
     largest = values.max(initial=0)
     kept = values > largest * len(values) * np.finfo(np.float64).eps
-    return vectors[:, kept] * np.sqrt(values[kept])
+    root: np.ndarray = vectors[:, kept] * np.sqrt(values[kept])
+    return root
 
 
 def _inverse(root: np.ndarray) -> np.ndarray:
     """The pseudo-inverse (rank, d) of what :func:`_root` makes, whose columns are orthogonal."""
-    return (root / np.einsum("dr,dr->r", root, root)).T
+    inverse: np.ndarray = (root / np.einsum("dr,dr->r", root, root)).T
+    return inverse
 
 
 def standard_error(x: np.ndarray, y: np.ndarray, of_x: Moments, of_y: Moments) -> float:

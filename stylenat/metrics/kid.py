@@ -40,9 +40,12 @@ def random_subsets(
             f"{len(y)}; use more images."
         )
     random = np.random.default_rng(seed)
-    orders = [content_order(s) for s in (x, y)]
+    a, b = content_order(x), content_order(y)
     return [
-        tuple(order[random.choice(len(order), size, replace=False)] for order in orders)
+        (
+            a[random.choice(len(a), size, replace=False)],
+            b[random.choice(len(b), size, replace=False)],
+        )
         for _ in range(subsets)
     ]
 
@@ -120,7 +123,8 @@ class Features:
 
 def _shares(x: np.ndarray, centre: np.ndarray) -> np.ndarray:
     parts = [x[k : k + ROWS].astype(np.float64) @ centre for k in range(0, len(x), ROWS)]
-    return np.concatenate(parts) - centre @ centre / 2
+    shares: np.ndarray = np.concatenate(parts) - centre @ centre / 2
+    return shares
 
 
 def _centred(x: np.ndarray, y: np.ndarray) -> list[Centred]:

@@ -22,7 +22,8 @@ def peak_memory(work: Callable[[], Any], device: torch.device) -> int:
         before = torch.cuda.memory_allocated(device)
         work()
         return torch.cuda.max_memory_allocated(device) - before
-    with _LiveTensors() as live:
+    live = _LiveTensors()
+    with live:
         work()
     return live.peak
 
@@ -31,12 +32,12 @@ class _LiveTensors(TorchDispatchMode):
     """Counts the storages that operations make, and takes them off when they are freed."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.peak = 0
         self._alive: dict[int, int] = {}  # bytes by storage
 
     def __torch_dispatch__(
-        self, func: Callable, types: Any, args: Any = (), kwargs: Any = None
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         older = {storage._cdata for storage in _storages((args, kwargs))}

@@ -109,7 +109,7 @@ class Statistics:
         :class:`UserError`."""
         self._require_finite(str(path))
         moments = self.moments
-        arrays = {"count": np.int64(moments.count)}
+        arrays = {"count": np.array(moments.count, np.int64)}
         arrays |= {name: getattr(moments, name) for name in ("sum", "outer", "shift")}
         optional = {name: getattr(self, name) for name in OPTIONAL}
         arrays |= {name: array for name, array in optional.items() if array is not None}
@@ -137,9 +137,10 @@ class Statistics:
 
     def take(self, indices: np.ndarray) -> Self:
         """Statistics of some of the images, which must have their features."""
-        features, *rest = (
-            None if array is None else array[indices]
-            for array in (self.features, self.labels, self.thumbnails)
+        assert self.features is not None
+        features = self.features[indices]
+        rest = (
+            None if array is None else array[indices] for array in (self.labels, self.thumbnails)
         )
         return type(self)(Moments.of(features), self.record, features, self.head, *rest)
 
@@ -165,14 +166,13 @@ class Statistics:
         record = first.model_copy(update={"dataset": dataset})
         if first.seeds is not None and second.seeds is not None:
             record = record.model_copy(update={"seeds": f"{first.seeds},{second.seeds}"})
-        features, thumbnails = (
-            None if any(part is None for part in parts) else np.concatenate(parts)
-            for parts in (
-                (self.features, other.features),
-                (self.thumbnails, other.thumbnails),
-            )
-        )
+        features = _joined(self.features, other.features)
+        thumbnails = _joined(self.thumbnails, other.thumbnails)
         return type(self)(total, record, features, self.head, thumbnails=thumbnails)
+
+
+def _joined(a: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | None:
+    return None if a is None or b is None else np.concatenate((a, b))
 
 
 def require_same(fields: tuple[str, ...], a: StatisticsRecord, b: StatisticsRecord) -> None:

@@ -86,7 +86,7 @@ def manifold_scores(real: Manifold, generated: Manifold) -> dict[str, Score]:
             precise[part, j[both & (distances <= real.narrow[part, i])]] = True
             recalled[part, i[both & (distances <= generated.narrow[part, j])]] = True
             inside = both & (distances < real.wide[part, i])
-            balls[part] += np.bincount(j[inside], minlength=balls.shape[1])
+            balls[part] += np.bincount(j[inside], minlength=len(balls[part]))
             covered[part, i[inside]] = True
     return {
         "precision": _score(precise, generated.parts),
@@ -127,7 +127,8 @@ def _close_pairs(
 
 def _between(known: np.ndarray, least: np.ndarray, most: np.ndarray) -> np.ndarray:
     """Which rows of ``known`` (p, k) have a value from ``least`` (p,) to ``most`` (p,)."""
-    return ((known >= least[:, None]) & (known <= most[:, None])).any(1)
+    found: np.ndarray = np.any((known >= least[:, None]) & (known <= most[:, None]), axis=1)
+    return found
 
 
 def _measure(real: Statistics) -> Measure:

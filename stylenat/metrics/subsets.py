@@ -26,7 +26,9 @@ def choose(subset: str, count: int, seed: int) -> np.ndarray:
 def content_order(features: np.ndarray) -> np.ndarray:
     """Indices (n,) that put vectors (n, d) into an order that their contents alone decide, as random
     as a hash."""
-    return digest_order([hashlib.sha256(np.ascontiguousarray(row)).digest() for row in features])
+    return digest_order(
+        [hashlib.sha256(np.ascontiguousarray(row).data).digest() for row in features]
+    )
 
 
 def digest_order(digests: Sequence[bytes]) -> np.ndarray:

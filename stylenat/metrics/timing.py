@@ -208,7 +208,7 @@ def _captured(work: Work) -> Work:
     torch.cuda.current_stream().wait_stream(aside)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        result = work()
+        result: Tensor = work()
 
     def replay() -> Tensor:
         graph.replay()

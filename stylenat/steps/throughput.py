@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("not even one image fits into the memory of this device; use a larger one.")
 
 
-def _trained(path: Path) -> tuple[dict[str, str | int | None], Generator]:
+def _trained(path: Path) -> tuple[Json, Generator]:
     """What a record says of whose generator it is, and the generator."""
     _, provenance = read_header(path)
     name = {
@@ -51,7 +51,7 @@ def _trained(path: Path) -> tuple[dict[str, str | int | None], Generator]:
     return name, load_generator(path)
 
 
-def _new(path: Path) -> tuple[dict[str, str | int | None], Generator]:
+def _new(path: Path) -> tuple[Json, Generator]:
     experiment = ExperimentConfig.from_dict(read_json(path))
     torch.manual_seed(0)
     name = {"experiment": experiment.name, "step": None, "generator_sha256": None}

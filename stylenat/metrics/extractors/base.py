@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +23,7 @@ class FeatureNetwork(nn.Module, ABC):
     pixels 0…255 as float32 (B, 3, H, W) into features in :meth:`features`.
     """
 
-    dimension: ClassVar[int]
+    dimension: int
 
     def load_weights(self, weights: Weights) -> None:
         """Fill the network from a file or a state dict and freeze it.

@@ -33,7 +33,8 @@ class Attention(nn.Module):
             for layer in (self.q_proj, self.k_proj, self.v_proj)
         )
         x = F.scaled_dot_product_attention(q, k, v)
-        return self.out_proj(x.transpose(1, 2).flatten(2))
+        out: Tensor = self.out_proj(x.transpose(1, 2).flatten(2))
+        return out
 
 
 class MLP(nn.Module):
@@ -44,7 +45,8 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.fc1(x)
-        return self.fc2(x * torch.sigmoid(1.702 * x))  # CLIP's approximation of GELU
+        out: Tensor = self.fc2(x * torch.sigmoid(1.702 * x))  # CLIP's approximation of GELU
+        return out
 
 
 class Layer(nn.Module):
@@ -59,7 +61,8 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.self_attn(self.layer_norm1(x))
-        return x + self.mlp(self.layer_norm2(x))
+        out: Tensor = x + self.mlp(self.layer_norm2(x))
+        return out
 
 
 class Embeddings(nn.Module):
@@ -97,7 +100,8 @@ class Tower(nn.Module):
         x = self.pre_layrnorm(self.embeddings(x))
         for layer in self.encoder.layers:
             x = layer(x)
-        return self.post_layernorm(x[:, 0])
+        token: Tensor = self.post_layernorm(x[:, 0])
+        return token
 
 
 class CLIP(FeatureNetwork):
@@ -126,4 +130,5 @@ class CLIP(FeatureNetwork):
     def features(self, pixels: Tensor) -> Tensor:
         x = resize_as_pillow(pixels, self.side) / 255
         mean, std = (x.new_tensor(values).view(3, 1, 1) for values in (MEAN, STD))
-        return self.visual_projection(self.vision_model((x - mean) / std))
+        features: Tensor = self.visual_projection(self.vision_model((x - mean) / std))
+        return features

@@ -30,7 +30,8 @@ class Attention(nn.Module):
         shape = (batch, tokens, 3, self.heads, width // self.heads)
         q, k, v = self.qkv(x).reshape(shape).permute(2, 0, 3, 1, 4)
         x = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(x.transpose(1, 2).reshape(batch, tokens, width))
+        out: Tensor = self.proj(x.transpose(1, 2).reshape(batch, tokens, width))
+        return out
 
 
 class MLP(nn.Module):
@@ -40,7 +41,8 @@ class MLP(nn.Module):
         self.fc2 = nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        return out
 
 
 class LayerScale(nn.Module):
@@ -66,7 +68,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.ls1(self.attn(self.norm1(x)))
-        return x + self.ls2(self.mlp(self.norm2(x)))
+        out: Tensor = x + self.ls2(self.mlp(self.norm2(x)))
+        return out
 
 
 class PatchEmbed(nn.Module):
@@ -75,7 +78,8 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(3, width, patch, patch)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.proj(x).flatten(2).transpose(1, 2)
+        tokens: Tensor = self.proj(x).flatten(2).transpose(1, 2)
+        return tokens
 
 
 class DINOv2(FeatureNetwork):
@@ -110,7 +114,8 @@ class DINOv2(FeatureNetwork):
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1) + self._positions()
         for block in self.blocks:
             x = block(x)
-        return self.norm(x[:, 0])
+        features: Tensor = self.norm(x[:, 0])
+        return features
 
     def _positions(self) -> Tensor:
         """The position embedding (1, 1 + patches, width) of the smaller grid, interpolated as the

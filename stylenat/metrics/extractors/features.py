@@ -47,7 +47,8 @@ class Extractor:
 
     def __call__(self, images: Tensor) -> np.ndarray:
         """uint8 (B, 3, H, W) → float32 (B, dimension)."""
-        return self.network(images).cpu().numpy()
+        found: np.ndarray = self.network(images).cpu().numpy()
+        return found
 
 
 def extractor(name: str, weights: str | Path, device: str | torch.device = "cpu") -> Extractor:
@@ -60,12 +61,12 @@ def extractor(name: str, weights: str | Path, device: str | torch.device = "cpu"
         raise UserError(f"no extractor is called {name!r}; use one of {', '.join(NETWORKS)}.")
     network = NETWORKS[name](weights)
     if torch.device(device).type == "cpu":  # the layout CPU convolutions are fastest in
-        network.to(memory_format=torch.channels_last)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Extractor(name, sha256(weights), network.to(device))
 
 
 def features(
-    network: Extractor, store: ImageStore, indices: Sequence[int]
+    network: Extractor, store: ImageStore, indices: Sequence[int] | np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Features of the chosen images, in order, as float32 (B, dimension) per batch, and their
     thumbnails.
@@ -82,7 +83,7 @@ def features(
         return network(images) if on_cpu else images, thumbnails(images)
 
     def finish(result: Tensor | np.ndarray, small: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return result if on_cpu else network(result), small
+        return network(result) if isinstance(result, Tensor) else result, small
 
     pending: deque[Future[tuple[Tensor | np.ndarray, np.ndarray]]] = deque()
     try:
@@ -105,6 +106,6 @@ def thumbnails(images: Tensor) -> np.ndarray:
     return images.permute(0, 2, 3, 1).numpy()
 
 
-def _read(store: ImageStore, indices: Sequence[int]) -> Tensor:
+def _read(store: ImageStore, indices: Sequence[int] | np.ndarray) -> Tensor:
     """uint8 (B, 3, H, W)."""
     return torch.from_numpy(store.read_all(indices)).permute(0, 3, 1, 2)

@@ -171,7 +171,8 @@ class Inception(FeatureNetwork):
         x = reducing_pool(self.Conv2d_4a_3x3(x))
         for name in BLOCKS:
             x = self.get_submodule(name)(x)
-        return x.mean((2, 3))
+        features: Tensor = x.mean((2, 3))
+        return features
 
     def scaled(self, pixels: Tensor) -> Tensor:
         """As pytorch-fid does it: (B, 3, H, W) → (B, 3, 299, 299), 0…255 → −1…1."""

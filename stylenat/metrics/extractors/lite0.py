@@ -74,7 +74,7 @@ class Block(nn.Module):
 
     def fold(self) -> None:
         """Work the batch norms into the convolutions, for good."""
-        if self._expand_conv is not None:
+        if self._expand_conv is not None and self._bn0 is not None:
             self._expand_conv = fuse_conv_bn_eval(self._expand_conv, self._bn0)
         self._depthwise_conv = fuse_conv_bn_eval(self._depthwise_conv, self._bn1)
         self._project_conv = fuse_conv_bn_eval(self._project_conv, self._bn2)
@@ -83,7 +83,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = x if self._expand_conv is None else _relu6(self._expand_conv(x))
         y = self._project_conv(_relu6(self._depthwise_conv(y)))
-        return x + y if self.residual else y
+        out: Tensor = x + y if self.residual else y
+        return out
 
 
 class Lite0(FeatureNetwork):
@@ -94,21 +95,22 @@ class Lite0(FeatureNetwork):
 
     dimension = 112
     side = 64
-    blocks = BLOCKS
+    blocks: tuple[tuple[int, ...], ...] = BLOCKS
 
     def __init__(self, weights: Weights):
         super().__init__()
         channels = 32
         self._conv_stem = Conv(3, channels, 3, stride=2)
         self._bn0 = Norm(channels)
-        self._blocks = nn.ModuleList()
+        blocks = []
         for outputs, *rest in self.blocks:
-            self._blocks.append(Block(channels, outputs, *rest))
+            blocks.append(Block(channels, outputs, *rest))
             channels = outputs
+        self._blocks = nn.ModuleList(blocks)
         self.load_weights(weights)
         self._conv_stem = fuse_conv_bn_eval(self._conv_stem, self._bn0)
         del self._bn0
-        for block in self._blocks:
+        for block in blocks:
             block.fold()
 
     @classmethod

@@ -41,4 +41,5 @@ class TorchScript(FeatureNetwork):
         self.dimension = shape[1]
 
     def features(self, pixels: Tensor) -> Tensor:
-        return self.network(pixels, **self.options)
+        features: Tensor = self.network(pixels, **self.options)
+        return features

@@ -51,5 +51,8 @@ class VGG16(FeatureNetwork):
         return key.startswith("classifier.6.")  # class logits
 
     def features(self, pixels: Tensor) -> Tensor:
-        x = self._modules["features"](from_uint8(resize_as_tf1(pixels, self.side)))
-        return self.classifier(x.flatten(1))
+        network = self._modules["features"]
+        assert network is not None
+        x = network(from_uint8(resize_as_tf1(pixels, self.side)))
+        features: Tensor = self.classifier(x.flatten(1))
+        return features
