@@ -107,7 +107,7 @@ def make_run(folder: Path, **training) -> Run:
     """A data set of 40 random images, the experiment and its initial state."""
     config = experiment(**training)
     pixels = np.random.default_rng(0).integers(0, 256, (40, SIZE, SIZE, 3), np.uint8)
-    metadata = {"name": "dots", "filter": "none", "source": "tests", "licence": "", "notes": ""}
+    metadata = {"name": "dots", "filter": "none", "source": "tests", "licence": "", "notes": []}
     write_store(folder / "dots.lmdb", pixels, metadata)
     write_json(folder / "experiment.json", config.to_dict())
     run = Run(folder)
