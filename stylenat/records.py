@@ -5,13 +5,15 @@ without a field, as other versions may write, are kept. No torch here.
 """
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stylenat.errors import UserError
 from stylenat.fields import dotted, explain
-from stylenat.io import Json
+from stylenat.io import Json, brief
+
+R = TypeVar("R", bound="Record")
 
 
 class Record(BaseModel):
@@ -21,7 +23,7 @@ class Record(BaseModel):
 
     @classmethod
     def read(cls, values: Any, path: str | Path, remedy: str) -> Self:
-        """What the file at ``path`` says, as text or parsed; a missing or wrong key is a
+        """What the file at ``path`` says, parsed or as bytes; a missing or wrong key is a
         :class:`UserError`."""
         try:
             if isinstance(values, bytes):
@@ -30,12 +32,16 @@ class Record(BaseModel):
         except ValidationError as error:
             key, message = explain(error, cls)
             name = f"its {dotted(key)}" if key else "its record"
-            raise UserError(f"{path}: {name}: {message}; {remedy}.") from error
+            raise UserError(f"{path}: {name}: {brief(ValueError(message))}; {remedy}.") from error
 
     @classmethod
     def joined(cls, *parts: "Record") -> Self:
         """The record that has the keys of all these."""
         return cls(**{key: value for part in parts for key, value in part.to_dict().items()})
+
+    def part(self, kind: type[R]) -> R:
+        """What a record of ``kind`` says of the same thing."""
+        return kind(**{key: getattr(self, key) for key in kind.model_fields})
 
     def to_dict(self) -> Json:
         """Plain JSON types, in the order of the fields."""
@@ -148,10 +154,6 @@ class Dataset(Record):
     duplicates: int | None = None  # images with the pixels of an earlier one
     generator_sha256: str | None = None  # of samples …
     seeds: str | None = None  # … and theirs
-
-    @property
-    def identity(self) -> DataIdentity:
-        return DataIdentity(**{key: getattr(self, key) for key in DataIdentity.model_fields})
 
 
 class FileRecord(Record):

@@ -74,14 +74,7 @@ def chosen(subset: str, store: ImageStore) -> np.ndarray:
 def _record(network: Extractor, metadata: Dataset, subset: str) -> StatisticsRecord:
     return StatisticsRecord(
         kind="real" if metadata.generator_sha256 is None else "generated",
-        dataset=MeasuredSet(
-            name=metadata.name,
-            content_sha256=metadata.content_sha256,
-            resolution=metadata.resolution,
-            filter=metadata.filter,
-            licence=metadata.licence,
-            creator=metadata.creator,
-        ),
+        dataset=metadata.part(MeasuredSet),
         generator_sha256=metadata.generator_sha256,
         seeds=metadata.seeds,
         subset=subset,

@@ -72,7 +72,7 @@ def data_identity(path: Path, experiment: ExperimentConfig) -> DataIdentity:
         command.log.info(
             "%s has %d classes; training is unconditional and does not use them", path, len(classes)
         )
-    return metadata.identity
+    return metadata.part(DataIdentity)
 
 
 def run(args: argparse.Namespace) -> None:
