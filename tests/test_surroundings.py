@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from stylenat.data import writer
 from stylenat.data.listing import empty_results
 from stylenat.errors import UserError
 from stylenat.io import alone
+from tests.crash import STEPS, prepare
 from tests.project import ROOT, make_clone
 from tests.training_run import make_run, wait_for
 
@@ -71,6 +73,16 @@ def test_a_file_system_without_locks_does_no_harm(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", flock)
     with alone(tmp_path / "x"):
         pass
+
+
+@pytest.mark.parametrize("step", ["pack", "sample"])
+def test_images_are_made_by_one_process_at_a_time(tmp_path, monkeypatch, step):
+    monkeypatch.setattr(writer, "_TRANSACTION", writer._TRANSACTION)  # which the step changes
+    prepare(tmp_path)
+    refused = pytest.raises(UserError, match="x.lmdb is being made by another process")
+    with alone(tmp_path / "out/x.lmdb"), refused:
+        STEPS[step](tmp_path)
+    assert not (tmp_path / "out/x.lmdb").exists()
 
 
 def test_a_segment_is_trained_by_one_process_at_a_time(tmp_path):
