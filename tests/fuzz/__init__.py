@@ -1,10 +1,11 @@
 """Random and damaged input: whatever it is, a function succeeds or raises a UserError of one sentence.
 
-Every test has a quick form with always the same inputs, and one with fifty times as many, others
-each time: ``pytest tests/fuzz -m slow``.
+Every test has a quick form with always the same inputs, and one with 25 times as many, or as
+``FUZZ`` says, others each time: ``FUZZ=5 python -m pytest -m slow tests/fuzz``.
 """
 
 import copy
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,12 +16,12 @@ from hypothesis import strategies as st
 
 from stylenat.errors import UserError
 
-LONGER = 50
+LONGER = int(os.environ.get("FUZZ", "25"))
 
 
 def fuzzed(count: int, **strategies: st.SearchStrategy) -> Callable[[Callable], Callable]:
-    """Make a test of ``count`` inputs, and a slow one of fifty times as many, of a function that
-    raises an error where it should not."""
+    """Make a test of ``count`` inputs, and a slow one of :data:`LONGER` times as many, of a function
+    that raises an error where it should not."""
 
     def decorate(check: Callable[..., None]) -> Callable[[int], None]:
         @pytest.mark.parametrize(
