@@ -4,7 +4,6 @@ Not collected by `make test`: it takes minutes, and a machine on which a cluster
 chain runs beside the faults, because both spend most of their time waiting.
 """
 
-import csv
 import re
 import subprocess
 import sys
@@ -21,16 +20,24 @@ from tests.project import ROOT, make_clone
 from tests.slurm.cluster import cluster, install, needs
 
 CONFIG = ROOT / "tests/slurm/config.yaml"
-# The table of all snapshots, and what else has resources of its own in the profile.
-TARGETS = ("results/faces32_fd_lite0.csv", "results/faces32_throughput.csv")
-DATA = "results/data/faces32.lmdb"
-LONG = 60  # iterations of the segment whose node goes down
+# The last snapshot measured, and what else has resources of its own in the profile.
+TARGETS = ("results/faces32/metrics/4.fd_lite0.json", "results/faces32_throughput.csv")
+DATA = "results/data/few.lmdb"
+LONG = 40  # iterations of the segment whose node goes down
 PATIENCE = 600  # seconds; a machine may be busy
+# Snakemake that asks Slurm every two seconds. Its plugin waits ten seconds longer each time that no
+# job has ended since.
+SNAKEMAKE = """\
+from snakemake.cli import main
+from snakemake_executor_plugin_slurm import Executor
+Executor.next_seconds_between_status_checks = property(lambda self: 2, lambda self, seconds: None)
+main()
+"""
 
 
 @pytest.fixture(scope="module")
 def restart() -> Iterator[Callable[[], None]]:
-    """Three virtual nodes with two fake GPUs each, one of them in a partition of its own; how to
+    """Four virtual nodes with two fake GPUs each, one of them in a partition of its own; how to
     restart their controller."""
     if reason := needs():
         pytest.exit(f"make test-slurm: {reason}", returncode=1)
@@ -47,7 +54,7 @@ class Clone:
 
     def start(self, *arguments: str) -> subprocess.Popen:
         """Snakemake in this clone; what it says goes to a file."""
-        command = [sys.executable, "-m", "snakemake", "--profile", "profiles/test", *arguments]
+        command = [sys.executable, "-c", SNAKEMAKE, "--profile", "profiles/test", *arguments]
         with open(self.folder / "said", "w") as said:
             return subprocess.Popen(command, cwd=self.folder, stdout=said, stderr=said)
 
@@ -62,7 +69,7 @@ class Clone:
 
 def clone(folder: Path, *changes: tuple[str, str]) -> Clone:
     """With lines of profiles/slurm changed, and those that suit this cluster: small GPUs, one thread
-    per process, because the nodes share this machine's CPUs, and no patience."""
+    per process, because the nodes share this machine's CPUs."""
     make_clone(folder)
     text = (ROOT / "profiles/slurm/config.yaml").read_text()
     for old, new in (("gpu: 8 ", "gpu: 2 "), ("# microbatch: 4 ", "microbatch: 4 "), *changes):
@@ -70,7 +77,6 @@ def clone(folder: Path, *changes: tuple[str, str]) -> Clone:
         text = text.replace(old, new)
     profile = yaml.safe_load(text)
     profile["set-threads"] = dict.fromkeys(profile["set-threads"], 1)
-    profile["slurm-init-seconds-before-status-checks"] = 2
     path = folder / "profiles/test/config.yaml"
     path.parent.mkdir()
     path.write_text(yaml.safe_dump(profile))
@@ -90,7 +96,7 @@ def chain(restart, tmp_path_factory) -> Iterator[tuple[Clone, subprocess.Popen]]
 
 @pytest.fixture(scope="module")
 def spare(chain, tmp_path_factory) -> Clone:
-    """A clone whose jobs go to the third node, beside the chain."""
+    """A clone whose jobs go to the last node, beside the chain."""
     folder = tmp_path_factory.mktemp("spare")
     partitions = (
         ("partition: cpu", "partition: spare"),
@@ -134,22 +140,21 @@ def test_a_job_that_takes_more_memory_than_it_asked_for(spare):
     assert status == 1 and re.search("SLURM status is: '(FAILED|OUT_OF_MEMORY)'", said)
     log = re.search(r"log: (\S+\.log)\)", said)[1]
     assert "exceeded memory limit" in Path(log).read_text()
-    assert spare.run(*OVERLAY, DATA)[0] == 0
 
 
 def test_a_node_that_goes_down_in_mid_segment(spare):
+    """In the run that makes what the two before could not."""
     state = f"results/faces32/train/{LONG}.state"
     process = spare.start(*OVERLAY, state)
     wait_for((spare.folder / f"{state}.records").exists, process)
     subprocess.run(
-        ["scontrol", "update", "nodename=node3", "state=down", "reason=test"], check=True
+        ["scontrol", "update", "nodename=node4", "state=down", "reason=test"], check=True
     )
     waiting = ["squeue", "--noheader", "--partition=spare", "--states=PENDING"]
     wait_for(lambda: subprocess.check_output(waiting) != b"", process)
-    subprocess.run(["scontrol", "update", "nodename=node3", "state=resume"], check=False)
+    subprocess.run(["scontrol", "update", "nodename=node4", "state=resume"], check=False)
     assert process.wait(timeout=PATIENCE) == 0, spare.said
-    log = (spare.folder / f"results/logs/train/faces32.{LONG}.log").read_text()
-    assert "resuming from step" in log
+    assert (spare.folder / state).exists()
 
 
 def test_the_chain_on_two_nodes(chain):
@@ -157,8 +162,7 @@ def test_the_chain_on_two_nodes(chain):
     assert process.wait(timeout=PATIENCE) == 0, it.said[-5000:]
     assert re.search(r"Job \d+ has been submitted with SLURM jobid \d+", it.said)
 
-    with open(it.folder / TARGETS[0], newline="") as file:
-        steps = [row["step"] for row in csv.DictReader(file) if row["kind"] == "snapshot"]
-    assert steps == ["0", "2", "4"]
+    assert not (it.folder / ".snakemake/slurm_logs/rule_weights").exists(), "a download"
+    assert all((it.folder / target).stat().st_size > 0 for target in TARGETS)
     log = (it.folder / "results/logs/train/faces32.4.log").read_text()
     assert "resuming from step 2 (results/faces32/train/2.state)" in log

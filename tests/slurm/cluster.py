@@ -36,7 +36,7 @@ ClusterName=virtual
 SlurmctldHost={host}(127.0.0.1)
 SlurmUser=root
 SlurmdUser=root
-AuthInfo=socket={folder}/munge.socket,cred_expire=40
+AuthInfo=socket={folder}/munge.socket,cred_expire=20
 StateSaveLocation={folder}/controller
 SlurmdSpoolDir={folder}/%n
 SlurmctldPidFile={folder}/controller.pid
@@ -56,7 +56,7 @@ SelectTypeParameters=CR_Core_Memory
 SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=0
 SlurmdParameters=config_overrides
 ReturnToService=2
-KillWait=20
+KillWait=10
 GresTypes=gpu
 """
 
@@ -80,7 +80,7 @@ def install() -> None:
 
 
 @contextmanager
-def cluster(folder: Path, nodes: int = 3, gpus: int = 2) -> Iterator[Callable[[], None]]:
+def cluster(folder: Path, nodes: int = 4, gpus: int = 2) -> Iterator[Callable[[], None]]:
     """Run a cluster; logs in ``folder``. Partitions ``cpu`` and ``gpu`` are the same nodes, all but the
     last, which is ``spare``. What it yields restarts the controller.
 
