@@ -95,7 +95,6 @@ def measure(config: ExperimentConfig) -> Row:
         "waits": len(watch.events),
         "memory_gb": memory / 1e9,
         "memory_checkpointed_gb": count(checkpointed)[1] / 1e9,
-        "memory_one_gb": count(config, 1)[1] / 1e9,
         "memory_checkpointed_one_gb": count(checkpointed, 1)[1] / 1e9,
         "launches": by(lambda name: name[0] or "other", watch.launches),
         "bytes": by(lambda name: name[0] or "other", watch.bytes),
@@ -113,15 +112,13 @@ def table(rows: list[Row]) -> str:
             f"{row['gb_plain']:.1f}",
             str(row["waits"]),
             f"{row['memory_gb']:.1f}",
-            *(
-                f"{row[f'memory_{name}_gb']:.1f}"
-                for name in ("checkpointed", "one", "checkpointed_one")
-            ),
+            f"{row['memory_checkpointed_gb']:.1f}",
+            f"{row['memory_checkpointed_one_gb']:.1f}",
         ]
         for row in rows
     ]
     header = ["a plain iteration", "launches", "GB moved", "waits of the host", "GB of memory"]
-    header += ["with `checkpoint_activations`", "with `microbatch: 1`", "with both"]
+    header += ["with `checkpoint_activations`", "and `microbatch: 1`"]
     text = markdown(header, lines) + "\n"
     for row in rows:
         text += f"## {row['experiment']}, batch {row['batch_size']}\n\n"

@@ -74,6 +74,17 @@ def test_several_passes_equal_one(alone, microbatch):
     assert_equal(trained(ALONE, microbatch), alone)
 
 
+def test_no_more_images_are_computed_at_once_than_the_limit_or_a_group():
+    trainer = build_trainer(experiment(), ALONE, 3)
+    counts = {trainer.generator: [], trainer.discriminator: []}
+    for network, seen in counts.items():
+        network.register_forward_pre_hook(lambda _, x, seen=seen: seen.append(len(x[0])))
+    advance(trainer, 1)
+    made, judged = counts.values()
+    assert made == [3, 3, 2] + 2 * [3, 1, 3, 1], "for D, and twice for each of G's groups"
+    assert set(judged) == {4}
+
+
 def test_passes_are_as_few_as_the_limit_allows():
     assert World(0, 2, CPU).accumulation_steps(64, None) == 1
     assert World(0, 2, CPU).accumulation_steps(64, 32) == 1
