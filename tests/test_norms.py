@@ -7,8 +7,10 @@ import torch
 from torch import nn
 from torch.nn.utils import spectral_norm
 
-from stylenat.models.discriminator import _normalised
+from stylenat.models import Discriminator
 from stylenat.models.generator import InstanceNorm, _normalise, _normalise_at_once
+from stylenat.models.spectral import normalise, with_norm
+from tests.tiny import SIZE, experiment
 from tests.weights import normal
 
 
@@ -33,21 +35,55 @@ def test_both_ways_to_normalise_agree():
         torch.testing.assert_close(one, other)
 
 
+def outputs(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Of a layer with PyTorch's spectral norm, or with ours."""
+    if not hasattr(layer, "scale"):
+        return layer(x)
+    normalise([layer], 1)
+    return layer(x) * layer.scale
+
+
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("layer", [nn.Conv2d(5, 7, 3, bias=False), nn.Linear(6, 3)])
+@pytest.mark.parametrize("layer", [nn.Conv2d(5, 7, 3, bias=False), nn.Linear(6, 3, bias=False)])
 def test_spectral_norm_is_pytorchs(layer, training):
-    """Weights, gradients and vectors, over several power iterations."""
-    ours = _normalised(copy.deepcopy(layer).double()).train(training)
+    """Outputs, gradients and vectors, over several power iterations."""
+    ours = with_norm(copy.deepcopy(layer).double()).train(training)
+    normalise([ours], 1)
     theirs = spectral_norm(copy.deepcopy(layer).double()).train(training)
     theirs.load_state_dict(ours.state_dict())
     x = normal("x", (4, *layer.weight.shape[1:])).double()
     if not training:  # the two definitions of the norm agree where u belongs to v
         for each in (ours, theirs):
-            each.train()(x)
+            outputs(each.train(), x)
             each.eval()
     for _ in range(3):
-        for each in (ours, theirs):
+        found, expected = outputs(ours, x), outputs(theirs, x)
+        torch.testing.assert_close(found, expected)
+        for each, y in ((ours, found), (theirs, expected)):
             each.zero_grad()
-            each(x).square().sum().backward()
+            y.square().sum().backward()
         torch.testing.assert_close(ours.weight_orig.grad, theirs.weight_orig.grad)
         torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
+
+
+@pytest.mark.parametrize("frozen", [0, 1])
+def test_passes_in_one_batch_are_passes_one_after_the_other(frozen):
+    """Logits, gradients and the vectors of the spectral norms."""
+    networks = [Discriminator(experiment().discriminator).double() for _ in range(2)]
+    networks[1].load_state_dict(networks[0].state_dict())
+    images = normal("images", (3 * 8, 3, SIZE, SIZE)).double()
+    weights = normal("weights", (3 * 8, 1)).double()
+    together, apart = networks
+    for network in networks:
+        network.requires_grad_(False)
+        for parameter in network.trainable(frozen):
+            parameter.requires_grad_(True)
+    found = together(images, 3)
+    expected = torch.cat([apart(part) for part in images.chunk(3)])
+    torch.testing.assert_close(found, expected)
+    for logits in (found, expected):
+        (logits * weights).sum().backward()
+    for (name, one), other in zip(together.named_parameters(), apart.parameters(), strict=True):
+        assert (one.grad is None) == (other.grad is None) == (not one.requires_grad), name
+        torch.testing.assert_close(one.grad, other.grad)
+    torch.testing.assert_close(together.state_dict(), apart.state_dict())

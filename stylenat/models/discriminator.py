@@ -7,12 +7,11 @@ differentiable, because the R1 penalty differentiates through the gradient of th
 import math
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
-from torch.nn.utils import spectral_norm
 
 from stylenat.config import WidthConfig
 from stylenat.models.layers import (
@@ -22,86 +21,42 @@ from stylenat.models.layers import (
     Downsample,
     InverseDWT,
     at_least_float32,
+    fixed_conv,
 )
-from stylenat.precision import without_autocast
-from stylenat.torch_types import Function
+from stylenat.models.spectral import Normalised, normalise, with_norm
 
 WAVELET_CHANNELS = 12
 STDDEV_GROUP = 4
 
 
-class DivideByNorm(Function):
-    """weight / σ, where σ = |weight v| is its spectral norm if v is the leading right singular
-    vector, and the u = weight v / σ that the next power iteration begins with.
+class Activated(nn.Sequential):
+    """A normalised layer and the activation with its bias, after what else comes before them.
 
-    weight (rows, columns), v (columns,). Derivatives are those for fixed u and v (Miyato et al.
-    2018, equation 10), in a few operations. Differentiable once.
+    Several passes in one: (passes · B, …) → (passes · B, …).
     """
 
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        image = weight @ v
-        norm = torch.linalg.vector_norm(image)
-        u = image / norm
-        normalised = weight / norm
-        ctx.save_for_backward(normalised, norm, u, v)
-        ctx.mark_non_differentiable(u)
-        ctx.set_materialize_grads(False)
-        return normalised, u
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor, None]:
-        normalised, norm, u, v = ctx.saved_tensors
-        along = torch.dot(grad.flatten(), normalised.flatten())
-        return torch.addr(grad, u, v * along, alpha=-1) / norm, None
-
-
-class _Layer(nn.Module):
-    """For types: a layer as :func:`torch.nn.utils.spectral_norm` leaves it."""
-
-    weight: Tensor
-    weight_orig: nn.Parameter
-    weight_u: Tensor
-    weight_v: Tensor
-
-
-class SpectralNorm:
-    """Before every forward of a layer, its weight divided by its spectral norm, with parameters and
-    buffers as :func:`torch.nn.utils.spectral_norm` names them. One power iteration in training.
-
-    Weights keep their precision under autocast.
-    """
-
-    def __call__(self, layer: _Layer, inputs: tuple[Tensor, ...]) -> None:
-        weight = layer.weight_orig
-        with without_autocast(weight.device):
-            matrix = weight.flatten(1)
-            if layer.training:
-                with torch.no_grad():
-                    v = matrix.T @ layer.weight_u
-                    v /= torch.linalg.vector_norm(v)
-                normalised, u = DivideByNorm.apply(matrix, v)
-                torch._foreach_copy_([layer.weight_u, layer.weight_v], [u, v])
-            else:
-                normalised, _ = DivideByNorm.apply(matrix, layer.weight_v)
-        layer.weight = normalised.view_as(weight)
-
-
-def _normalised(layer: nn.Module) -> nn.Module:
-    """With spectral norm."""
-    spectral_norm(layer)  # makes the parameters and buffers
-    (key,) = layer._forward_pre_hooks
-    layer._forward_pre_hooks[key] = SpectralNorm()
-    return layer
+    def forward(self, x: Tensor) -> Tensor:
+        *before, layer, activation = self
+        for module in before:
+            x = module(x)
+        y: Tensor = activation(layer(x), layer.scale)
+        return y
 
 
 def _activated(
-    inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0
-) -> tuple[nn.Module, nn.Module]:
-    """A convolution and the activation with its bias."""
+    inputs: int, outputs: int, kernel: int, *before: nn.Module, stride: int = 1, padding: int = 0
+) -> Activated:
     conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False)
-    return _normalised(conv), BiasedLeakyReLU(outputs)
+    return Activated(*before, with_norm(conv), BiasedLeakyReLU(outputs))
+
+
+def halving_filter(chain: nn.Module) -> Tensor:
+    """The convolution (12, 12, 4, 4) with stride 2 and padding 1 that ``chain`` is: from wavelets to
+    the image, low-pass to half the side, to wavelets. Of the answers to single ones."""
+    taps = WAVELET_CHANNELS * 4 * 4
+    ones = torch.eye(taps).view(taps, WAVELET_CHANNELS, 4, 4)
+    answers: Tensor = chain(F.pad(ones, (1, 3, 1, 3)))[:, :, 1, 1]
+    return answers.T.reshape(WAVELET_CHANNELS, WAVELET_CHANNELS, 4, 4)
 
 
 class FromRGB(nn.Module):
@@ -110,19 +65,23 @@ class FromRGB(nn.Module):
     Every level but the first halves the wavelets before it uses them.
     """
 
+    halving: Tensor
+
     def __init__(self, channels: int, halve: bool):
         super().__init__()
         if halve:
             self.iwt = InverseDWT()
             self.downsample = Downsample()
             self.dwt = DWT()
+            chain = nn.Sequential(self.iwt, self.downsample, self.dwt)
+            self.register_buffer("halving", halving_filter(chain), persistent=False)
         self.halve = halve
-        self.conv = nn.Sequential(*_activated(WAVELET_CHANNELS, channels, 1))
+        self.conv = _activated(WAVELET_CHANNELS, channels, 1)
 
     def forward(self, wavelets: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the wavelets at this level's side, and the features with them added."""
         if self.halve:
-            wavelets = self.dwt(self.downsample(self.iwt(wavelets)))
+            wavelets = fixed_conv(wavelets, self.halving, 2, 1)
         entering = self.conv(wavelets)
         return wavelets, entering if features is None else entering + features
 
@@ -132,8 +91,8 @@ class ConvBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
-        self.conv1 = nn.Sequential(*_activated(inputs, inputs, 3, padding=1))
-        self.conv2 = nn.Sequential(Blur(), *_activated(inputs, outputs, 3, stride=2))
+        self.conv1 = _activated(inputs, inputs, 3, padding=1)
+        self.conv2 = _activated(inputs, outputs, 3, Blur(), stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.conv2(self.conv1(x))
@@ -145,17 +104,18 @@ def stddev_group(batch: int) -> int:
     return next(size for size in range(STDDEV_GROUP, 0, -1) if batch % size == 0)
 
 
-def minibatch_stddev(x: Tensor) -> Tensor:
-    """Append the standard deviation over groups of the batch as a last channel (ProGAN).
+def minibatch_stddev(x: Tensor, passes: int) -> Tensor:
+    """Append the standard deviation over groups of a pass as a last channel (ProGAN).
 
-    (B, C, H, W) → (B, C + 1, H, W). The batch is viewed as (group, B/group), so samples
-    i, i + B/group, … form one group.
+    (passes · B, C, H, W) → (passes · B, C + 1, H, W). A pass is viewed as (group, B/group), so its
+    samples i, i + B/group, … form one group.
     """
-    batch, channels, height, width = x.shape
-    group = stddev_group(batch)
-    grouped = at_least_float32(x).view(group, -1, channels, height, width)
-    deviation = (grouped.var(0, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3), keepdim=True)
-    return torch.cat((x, deviation.repeat(group, 1, height, width)), 1)
+    batch, _, height, width = x.shape
+    group = stddev_group(batch // passes)
+    grouped = at_least_float32(x).unflatten(0, (passes, group, -1))
+    deviation = (grouped.var(1, unbiased=False) + 1e-8).sqrt().mean((2, 3, 4))
+    deviation = deviation[:, None, :, None, None].expand(-1, group, -1, height, width)
+    return torch.cat((x, deviation.reshape(batch, 1, height, width)), 1)
 
 
 class Discriminator(nn.Module):
@@ -175,12 +135,14 @@ class Discriminator(nn.Module):
         )
         self.convs = nn.ModuleList(ConvBlock(*pair) for pair in pairwise(widths))
         last = widths[-1]
-        self.final_conv = nn.Sequential(*_activated(last + 1, last, 3, padding=1))
+        self.final_conv = _activated(last + 1, last, 3, padding=1)
         self.final_linear = nn.Sequential(
-            _normalised(nn.Linear(last * 4 * 4, last)),
+            with_norm(nn.Linear(last * 4 * 4, last)),
             BiasedLeakyReLU(last),
-            _normalised(nn.Linear(last, 1)),
+            with_norm(nn.Linear(last, 1)),
         )
+        layers = [layer for layer in self.modules() if hasattr(layer, "weight_orig")]
+        self.normalised = cast(list[Normalised], layers)
 
     def trainable(self, frozen: int) -> list[nn.Parameter]:
         """All parameters but those of the first ``frozen`` levels, nearest to the image (FreezeD;
@@ -189,7 +151,10 @@ class Discriminator(nn.Module):
         kept = {parameter for level in levels for parameter in level.parameters()}
         return [parameter for parameter in self.parameters() if parameter not in kept]
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, passes: int = 1) -> Tensor:
+        """With ``passes``, the logits of as many passes one after the other, each with a power
+        iteration and groups of its own: images and logits are (passes · B, …)."""
+        normalise(self.normalised, passes)
         wavelets: Tensor = self.dwt(images)
         features: Tensor | None = None
         for level, from_rgb in enumerate(self.from_rgbs):
@@ -197,5 +162,9 @@ class Discriminator(nn.Module):
             if level < len(self.convs):
                 features = self.convs[level](features)
         assert features is not None
-        features = self.final_conv(minibatch_stddev(features))
-        return at_least_float32(self.final_linear(features.flatten(1)))
+        features = self.final_conv(minibatch_stddev(features, passes))
+        first, activation, last = cast(tuple[Any, ...], tuple(self.final_linear))
+        features = F.linear(features.flatten(1), first.weight)
+        features = activation(features, first.scale, first.bias)
+        logits = at_least_float32(F.linear(features, last.weight)).view(passes, -1)
+        return torch.addcmul(last.bias, logits, last.scale[:, None]).view(-1, 1)

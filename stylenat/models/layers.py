@@ -80,9 +80,15 @@ class BiasedLeakyReLU(nn.Module):
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        bias = self.bias.to(x.dtype).view(1, -1, *(1,) * (x.ndim - 2))
-        return F.leaky_relu(x + bias, LEAKY_SLOPE, inplace=True) * LEAKY_GAIN
+    def forward(self, x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x (passes · B, C, …), after it is multiplied by the ``scale`` (passes,) of its pass and a
+        further ``bias`` is added."""
+        bias = self.bias if bias is None else self.bias + bias
+        # √2 before the leaky ReLU is √2 after it.
+        gained = (bias * LEAKY_GAIN).to(x.dtype).view(-1, *(1,) * (x.ndim - 2))
+        scale = scale.to(x.dtype).view(-1, *(1,) * x.ndim)
+        y = torch.addcmul(gained, x.unflatten(0, (len(scale), -1)), scale, value=LEAKY_GAIN)
+        return F.leaky_relu(y, LEAKY_SLOPE, inplace=True).flatten(0, 1)
 
 
 class EqualLinear(nn.Module):

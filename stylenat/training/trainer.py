@@ -1,7 +1,7 @@
 """One iteration of StyleNAT's training: discriminator, R1, generator, running average.
 
 The order of operations is the reference's, including the number and order of the
-discriminator's forwards, because each one advances its spectral norms by a power iteration.
+discriminator's passes, because each one advances its spectral norms by a power iteration.
 """
 
 import copy
@@ -137,7 +137,7 @@ class Trainer:
         record |= done | {"skipped": record["skipped"] + done["skipped"]}
 
     def _discriminator_step(self, reals: Tensor, z: Tensor, augment: Augment) -> Record:
-        config, discriminate = self.config, self._discriminate
+        config = self.config
         fakes = self._fakes(z)
         consistent = config.augment == "bcr" and config.bcr_weight > 0
         if consistent:
@@ -146,15 +146,19 @@ class Trainer:
             augmented_fakes = augment(fakes, Purpose.AUGMENT_FAKE, WHOLE)
         sums: dict[str, Any] = defaultdict(float)
         for part in self._parts():
-            fake = discriminate(self._shown(fakes[part], augment, Purpose.AUGMENT_FAKE, part))
-            real = discriminate(self._shown(reals[part], augment, Purpose.AUGMENT_REAL, part))
+            batches = [
+                self._shown(fakes[part], augment, Purpose.AUGMENT_FAKE, part),
+                self._shown(reals[part], augment, Purpose.AUGMENT_REAL, part),
+            ]
+            if consistent:
+                batches += [augmented_fakes[part], augmented_reals[part]]
+            fake, real, *augmented = self._discriminate(*batches)
             loss = discriminator_loss(real, fake)
             means = {"loss_d": loss, "d_real": real.mean(), "d_fake": fake.mean()}
             if self.ada:
                 means["sign_real"] = real.sign().mean()
             if consistent:
-                bcr = F.mse_loss(discriminate(augmented_fakes[part]), fake)
-                bcr = bcr + F.mse_loss(discriminate(augmented_reals[part]), real)
+                bcr = F.mse_loss(augmented[0], fake) + F.mse_loss(augmented[1], real)
                 loss = loss + config.bcr_weight * bcr
                 means["bcr"] = bcr
             (loss / self.accumulation_steps).backward()
@@ -188,7 +192,8 @@ class Trainer:
             split = len(pieces) > 1
             fakes = self._fakes(z[part]).requires_grad_() if split else self._generate(z[part])
             shown = self._shown(fakes, augment, Purpose.AUGMENT_GENERATED, part)
-            loss = generator_loss(self._discriminate(shown))
+            (fake,) = self._discriminate(shown)
+            loss = generator_loss(fake)
             (loss / self.accumulation_steps).backward()
             self._sum(sums, {"loss_g": loss})
             if split:
@@ -218,9 +223,11 @@ class Trainer:
         """Of as many images as G computes at once."""
         return batch.split(self.microbatch or len(batch))
 
-    def _discriminate(self, images: Tensor) -> Tensor:
+    def _discriminate(self, *batches: Tensor) -> tuple[Tensor, ...]:
+        """Logits of batches in passes one after the other, which are computed together."""
+        images = batches[0] if len(batches) == 1 else torch.cat(batches)
         with layers(self.precision, self.world.device):
-            return self.discriminator(images)
+            return self.discriminator(images, len(batches)).chunk(len(batches))
 
     def _parts(self) -> Iterator[slice]:
         """Our share in :attr:`accumulation_steps` parts, whose gradients add up to those of the whole.
