@@ -7,23 +7,25 @@ import torch
 from torch import nn
 from torch.nn.utils import spectral_norm
 
-from stylenat.models import Discriminator
-from stylenat.models.generator import InstanceNorm, _normalise, _normalise_at_once
+from stylenat.models import Discriminator, instance_norm
+from stylenat.models.instance_norm import InstanceNorm, _normalise, _normalise_at_once, parts
 from stylenat.models.spectral import normalise, with_norm
 from tests.tiny import SIZE, experiment
 from tests.weights import normal
 
 
-def maps() -> list[torch.Tensor]:
-    """x (2, 5, 3, 4) far from zero mean, gamma and beta (2, 1, 1, 4)."""
-    shapes = {"x": (2, 5, 3, 4), "gamma": (2, 1, 1, 4), "beta": (2, 1, 1, 4)}
+def maps(*sides: int) -> list[torch.Tensor]:
+    """x (2, 5, 3, 4), or of other sides, far from zero mean, and its style."""
+    shape = sides or (2, 5, 3, 4)
+    shapes = {"x": shape, "style": (shape[0], 2 * shape[3])}
     return [(5 + normal(*item).double()).requires_grad_() for item in shapes.items()]
 
 
 def test_instance_norm_is_pytorchs():
-    x, gamma, beta = maps()
+    x, style = maps()
+    gamma, beta = parts(style)
     expected = torch.nn.functional.instance_norm(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-    torch.testing.assert_close(InstanceNorm.apply(x, gamma, beta), expected * gamma + beta)
+    torch.testing.assert_close(InstanceNorm.apply(x, style), expected * gamma + beta)
 
 
 def test_derivatives_of_the_instance_norm():
@@ -31,8 +33,31 @@ def test_derivatives_of_the_instance_norm():
 
 
 def test_both_ways_to_normalise_agree():
-    for one, other in zip(_normalise(*maps()), _normalise_at_once(*maps()), strict=True):
+    x, style = maps()
+    ways = [normalise(x, *parts(style)) for normalise in (_normalise, _normalise_at_once)]
+    for one, other in zip(*ways, strict=True):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("sides", [(2, 5, 3, 4), (3, 26, 25, 8), (2, 3, 2, 130)])
+@pytest.mark.parametrize("whole", [True, False], ids=["style", "part of all styles"])
+def test_the_kernels_are_the_steps(sides, whole, monkeypatch):
+    """Values and gradients in Triton's interpreter, or on a GPU; the steps in float64."""
+    kernels = pytest.importorskip("stylenat.models.instance_norm_ops")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    inputs = maps(*sides)
+    grad = normal("grad", sides).double()
+
+    def outcome(dtype: torch.dtype, device: str) -> list[torch.Tensor]:
+        x, style = (value.detach().to(device, dtype).requires_grad_() for value in inputs)
+        given = style if whole else torch.cat((style, style), 1)[:, : style.shape[1]]
+        y = InstanceNorm.apply(x, given)
+        return [y.detach(), *torch.autograd.grad(y, (x, style), grad.to(y))]
+
+    expected = outcome(torch.float64, "cpu")
+    monkeypatch.setattr(instance_norm, "kernels", lambda x: kernels)
+    for found, exact in zip(outcome(torch.float32, device), expected, strict=True):
+        assert (found.double().cpu() - exact).abs().max() <= 2e-5 * exact.abs().max()
 
 
 def outputs(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:

@@ -6,19 +6,19 @@ current checkpoints.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from stylenat.blocks import BLOCKS
 from stylenat.config import ModelConfig
 from stylenat.models.blocks import AttentionLayer
+from stylenat.models.instance_norm import InstanceNorm, parts
 from stylenat.models.layers import (
     LEAKY_GAIN,
     LEAKY_SLOPE,
@@ -30,7 +30,6 @@ from stylenat.models.layers import (
     pixelwise,
     prefers_pieces,
 )
-from stylenat.torch_types import Function
 
 START_SIDE = 4  # of the constant input
 MOST_NUMBERS = 2**31 - 1  # that bilinear upsampling on GPUs puts into one map of (B, H, W, C)
@@ -41,14 +40,6 @@ class PixelNorm(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         return z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-8)
-
-
-class MappingLayer(EqualLinear):
-    """One layer of the mapping network: equalised linear, leaky ReLU, √2."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.linear(x, self.weight * self.weight_scale)
-        return F.leaky_relu(y + self.bias * self.bias_scale, LEAKY_SLOPE) * LEAKY_GAIN
 
 
 class ConstantInput(nn.Module):
@@ -62,70 +53,22 @@ class ConstantInput(nn.Module):
         return self.input.permute(0, 2, 3, 1).expand(batch, -1, -1, -1)
 
 
-def _normalise(x: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """As :class:`InstanceNorm`; also the means, and the factors to unit variance (B, 1, 1, C)."""
-    mean = x.mean((1, 2), keepdim=True)
-    centred = x - mean
-    scale = torch.rsqrt(centred.square().mean((1, 2), keepdim=True) + 1e-5)
-    return torch.addcmul(beta, centred.mul_(scale), gamma), mean, scale
-
-
-def _normalise_at_once(x: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The same reading x twice, which is the faster way on GPUs, but not on CPUs."""
-    variance, mean = torch.var_mean(x, (1, 2), correction=0, keepdim=True)
-    scale = torch.rsqrt(variance + 1e-5)
-    factor = scale * gamma
-    shift = torch.addcmul(beta, mean, factor, value=-1)
-    return torch.addcmul(shift, x, factor), mean, scale
-
-
-class InstanceNorm(Function):
-    """gamma * (x - mean) / sqrt(variance + 1e-5) + beta, the statistics being over the pixels of each
-    image: x (B, H, W, C), gamma and beta (B, 1, 1, C) → (B, H, W, C).
-
-    Its derivatives are in closed form: nothing but x and two numbers per channel are kept for them,
-    and they read and write half as much as the derivatives of the steps. Differentiable once.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-        normalise = _normalise if x.device.type == "cpu" else _normalise_at_once
-        y, mean, scale = normalise(x, gamma, beta)
-        ctx.save_for_backward(x, mean, scale, gamma)
-        return y
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x, mean, scale, gamma = ctx.saved_tensors
-        pixels = x.shape[1] * x.shape[2]
-        d_beta = grad.sum((1, 2), keepdim=True)
-        # The sum of grad times the normalised x.
-        products = (grad * x).sum((1, 2), keepdim=True)
-        d_gamma = torch.addcmul(products, mean, d_beta, value=-1) * scale
-        factor = scale * gamma
-        slope = factor * scale * d_gamma / -pixels
-        offset = torch.addcmul(factor * d_beta / -pixels, slope, mean, value=-1)
-        d_x = torch.addcmul(offset, x, slope).addcmul_(grad, factor)
-        return d_x, d_gamma, d_beta
-
-
 class AdaIN(nn.Module):
-    """Adaptive instance norm: x (B, H, W, C), w (B, D) → gamma(w) * normalised x + beta(w).
+    """Adaptive instance norm: x (B, H, W, C), style (B, 2 C) → gamma * normalised x + beta.
 
-    Statistics are over the pixels, biased, eps 1e-5. Upstream does not add 1 to gamma.
+    gamma and beta are the halves of the style, which is ``self.style(w)``, for all layers at once in
+    training. Statistics are over the pixels, biased, eps 1e-5. Upstream does not add 1 to gamma.
     """
 
     def __init__(self, channels: int, style_dim: int):
         super().__init__()
         self.style = EqualLinear(style_dim, 2 * channels)
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+    def forward(self, x: Tensor, style: Tensor) -> Tensor:
         x = at_least_float32(x)
-        gamma, beta = self.style(w)[:, None, None, :].chunk(2, -1)
         if prefers_pieces(x):
-            return self._in_pieces(x, x.mean((1, 2), keepdim=True), gamma, beta)
-        return InstanceNorm.apply(x, gamma, beta)
+            return self._in_pieces(x, x.mean((1, 2), keepdim=True), *parts(style))
+        return InstanceNorm.apply(x, style)
 
     @staticmethod
     def _in_pieces(x: Tensor, mean: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
@@ -172,9 +115,9 @@ class StyleBlock(nn.Module):
         self.norm2 = AdaIN(channels, config.style_dim)
         self.mlp = MLP(channels, config.mlp_ratio)
 
-    def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        x = residual(x, self.attn(self.norm1(x, w)))
-        return residual(x, self.mlp(self.norm2(x, w)))
+    def forward(self, x: Tensor, style1: Tensor, style2: Tensor) -> Tensor:
+        x = residual(x, self.attn(self.norm1(x, style1)))
+        return residual(x, self.mlp(self.norm2(x, style2)))
 
 
 class SinusoidalEmbedding(nn.Module):
@@ -251,13 +194,14 @@ class Level(nn.Module):
         )
         self.recompute = False
 
-    def forward(self, x: Tensor, w1: Tensor, w2: Tensor) -> Tensor:
-        for block, w in zip(self.blocks, (w1, w2), strict=True):
+    def forward(self, x: Tensor, styles: Sequence[Tensor]) -> Tensor:
+        """With the styles of all norms."""
+        for block, *pair in zip(self.blocks, styles[::2], styles[1::2], strict=True):
             if self.recompute and x.requires_grad and torch.is_grad_enabled():
                 # Nothing in a block is random, so no random state needs to be kept.
-                x = checkpoint(block, x, w, use_reentrant=False, preserve_rng_state=False)
+                x = checkpoint(block, x, *pair, use_reentrant=False, preserve_rng_state=False)
             else:
-                x = block(x, w)
+                x = block(x, *pair)
         if self.upsample is not None:
             x = self.upsample(x)
         return x
@@ -293,7 +237,7 @@ class Generator(nn.Module):
         super().__init__()
         self.config = config
         layers = [
-            MappingLayer(config.style_dim, config.style_dim, config.mapping_lr)
+            EqualLinear(config.style_dim, config.style_dim, config.mapping_lr)
             for _ in range(config.mapping_layers)
         ]
         self.style = nn.Sequential(PixelNorm(), *layers)
@@ -310,6 +254,7 @@ class Generator(nn.Module):
             ToRGB(config.width(config.resolutions[min(level + 1, last)]), upsample=level < last)
             for level in levels
         )
+        self.style_layers = [m.style for m in self.modules() if isinstance(m, AdaIN)]
         self.initialise(weight_std=0.02, rgb_gain=0.02, position_scale=0.0)
 
     def recompute_blocks(self, recompute: bool) -> None:
@@ -343,17 +288,36 @@ class Generator(nn.Module):
 
     def mapping(self, z: Tensor) -> Tensor:
         """z (B, style_dim) → w (B, style_dim)."""
-        w: Tensor = self.style(z)
+        norm, *layers = cast(Iterator[Any], iter(self.style))
+        # Of all layers at once; they are alike.
+        scale, bias_scale = layers[0].weight_scale, layers[0].bias_scale
+        weights = torch.stack([layer.weight for layer in layers]) * scale
+        biases = torch.stack([layer.bias for layer in layers]) * bias_scale
+        w: Tensor = norm(z)
+        for weight, bias in zip(weights, biases, strict=True):
+            w = F.leaky_relu(F.linear(w, weight) + bias, LEAKY_SLOPE) * LEAKY_GAIN
         return w
+
+    def _styles(self, w: Tensor) -> Sequence[Tensor]:
+        """For every norm (B, 2 C), of a w (B, style_dim) or one per block (B, latents, style_dim)."""
+        layers = self.style_layers
+        if w.ndim == 2 and self.training:
+            weight = torch.cat([layer.weight for layer in layers])
+            bias = torch.cat([layer.bias for layer in layers])
+            styles = torch.addmm(bias, w, weight.T, alpha=layers[0].weight_scale)
+            each: tuple[Tensor, ...] = styles.split([len(layer.bias) for layer in layers], 1)
+            return each
+        if w.ndim == 2:
+            w = w[:, None].expand(-1, self.config.latents, -1)
+        return [layer(w[:, number // 2]) for number, layer in enumerate(layers)]
 
     def synthesis(self, w: Tensor) -> Tensor:
         """w (B, style_dim), or one per block (B, latents, style_dim) → images (B, 3, S, S)."""
-        if w.ndim == 2:
-            w = w[:, None].expand(-1, self.config.latents, -1)
+        styles = self._styles(w)
         x: Tensor = self.input(w.shape[0])
         image: Tensor | None = None
         for level, (layer, to_rgb) in enumerate(zip(self.layers, self.to_rgbs, strict=True)):
-            x = layer(x, w[:, 2 * level], w[:, 2 * level + 1])
+            x = layer(x, styles[4 * level : 4 * level + 4])
             image = to_rgb(x, image)
         assert image is not None
         return image
