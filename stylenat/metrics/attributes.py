@@ -10,13 +10,22 @@ from collections.abc import Sequence
 import numpy as np
 
 from stylenat.errors import UserError
-from stylenat.metrics.base import Measure, Measurement, Metric, Shares, extractor_of, features_of
+from stylenat.metrics.base import (
+    Measure,
+    Measurement,
+    Metric,
+    Shares,
+    extractor_of,
+    features_of,
+    over_both,
+)
 from stylenat.metrics.colours import colour_name, is_colour
 from stylenat.metrics.moments import Statistics
 from stylenat.metrics.probe import (
     Probe,
     Whitening,
     estimate_shares,
+    of_reals,
     total_variation,
     total_variation_error,
 )
@@ -100,7 +109,7 @@ def _measure(real: Statistics) -> Measure:
         inputs = whiten(features_of(generated))
         found = {name: probe.probabilities(inputs) for name, probe in probes.items()}
         variations = [
-            _variation(name, probes[name], values[name], probabilities, extractor_of(real))
+            _variation(name, probes[name], values[name], probabilities, real)
             for name, probabilities in found.items()
         ]
         if generated.labels is None:
@@ -118,15 +127,18 @@ def _measure(real: Statistics) -> Measure:
 
 
 def _variation(
-    name: str, probe: Probe, values: list[str], probabilities: np.ndarray, extractor: str
+    name: str, probe: Probe, values: list[str], probabilities: np.ndarray, real: Statistics
 ) -> Measurement:
     shares = estimate_shares(probabilities, probe.shares)
+    errors = (
+        total_variation_error(probabilities, probe.shares, shares),
+        of_reals(probe.shares, shares, real.moments.count),
+    )
     return Measurement(
-        f"attribute_tv_{name}_{extractor}",
+        f"attribute_tv_{name}_{extractor_of(real)}",
         total_variation(probe.shares, shares),
         "lower",
-        total_variation_error(probabilities, probe.shares, shares),
-        f"standard error over {len(probabilities):,} images, the probe being given",
+        **over_both(errors),
         attribute=name,
         shares=dict(
             zip(values, zip(probe.shares.tolist(), shares.tolist(), strict=True), strict=True)
@@ -146,6 +158,7 @@ def _accuracy(
         float(right.std(ddof=1) / np.sqrt(len(right))),
         f"standard error over {len(right):,} images",
         f"of a probe; always the most frequent value would be right for {100 * always:.1f} %",
+        of_reals=0.0,
     )
 
 

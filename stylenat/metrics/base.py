@@ -1,7 +1,8 @@
 """What every metric has in common: how it is measured, and what steps and tables ask of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -21,11 +22,18 @@ class Measurement:
     metric: str
     value: float
     better: str  # "lower" or "higher"
-    uncertainty: float | None = None
-    uncertainty_of: str | None = None  # what the uncertainty is, in words
+    uncertainty: float | None = None  # a standard error
+    uncertainty_of: str | None = None  # what it is over, in words
     note: str | None = None  # what else a reader should know
     attribute: str | None = None  # whose values …
     shares: Shares | None = None  # … have these shares among reals and samples
+    of_reals: float | None = None  # the reals' part of the uncertainty, where it is known
+
+
+def over_both(errors: Sequence[float] | np.ndarray) -> dict[str, Any]:
+    """What a measurement says of its standard errors over samples and over reals."""
+    total = float(np.hypot(*errors))
+    return {"uncertainty": total, "uncertainty_of": ERROR_OF, "of_reals": float(errors[1])}
 
 
 # Of one generated set against the reals that the measure was made for.
@@ -44,6 +52,8 @@ class Metric:
     needs_features: bool = True  # of every image; else the moments are enough
     # Between two draws of one distribution it goes like 1/n + 1/m.
     falls_with_images: bool = False
+    # Between halves of one set it varies by how they are split, hardly by what images the set has.
+    by_split: bool = False
     held_out: bool = True  # compares with reals that were not trained on, too
     # Of the last snapshot; a distance that is followed over all snapshots has a table of its own.
     table: Callable[[str], str] = _general_table  # from the feature network

@@ -4,7 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stylenat.metrics.base import ERROR_OF, Measure, Measurement, Metric, extractor_of, features_of
+from stylenat.metrics.base import (
+    Measure,
+    Measurement,
+    Metric,
+    extractor_of,
+    features_of,
+    over_both,
+)
 from stylenat.metrics.moments import Statistics
 from stylenat.metrics.neighbours import nearest
 from stylenat.metrics.thumbnails import ASKED, Thumbnails
@@ -46,20 +53,24 @@ def _measure(real: Statistics) -> Measure:
         shares = (f"{change} {share:.1%}" for change, share in searched.detected().items())
         note = f"found of altered training images: {', '.join(shares)}"
 
-    def share(name: str, flags: np.ndarray, asked: int, note: str | None = None) -> Measurement:
-        # The second part is the threshold's: of the training images asked, two are often each
-        # other's nearest, so that half as many distances are independent.
-        variance = flags.var(ddof=1) / len(flags)
-        variance += 2 * COPY_QUANTILE * (1 - COPY_QUANTILE) / asked
-        error = float(np.sqrt(variance))
-        return Measurement(f"copies_{name}", float(flags.mean()), "lower", error, ERROR_OF, note)
+    def flagged(name: str, flags: np.ndarray, asked: int, note: str | None = None) -> Measurement:
+        # Of few samples often none is flagged, which does not make the share certain: about the quantile
+        # of new images are. The second part is the threshold's: of the training images asked, two are
+        # often each other's nearest, so that half as many distances are independent.
+        share = max(float(flags.mean()), COPY_QUANTILE)
+        variances = (
+            share * (1 - share) / (len(flags) - 1),
+            2 * COPY_QUANTILE * (1 - COPY_QUANTILE) / asked,
+        )
+        errors = over_both(np.sqrt(variances))
+        return Measurement(f"copies_{name}", float(flags.mean()), "lower", note=note, **errors)
 
     def measure(generated: Statistics) -> list[Measurement]:
         count = len(training.features)
-        found = [share(extractor_of(real), training.copies(features_of(generated)), count)]
+        found = [flagged(extractor_of(real), training.copies(features_of(generated)), count)]
         if searched is not None and generated.thumbnails is not None:
             found.append(
-                share("pixels", searched.copies(generated.thumbnails), min(count, ASKED), note)
+                flagged("pixels", searched.copies(generated.thumbnails), min(count, ASKED), note)
             )
         return found
 

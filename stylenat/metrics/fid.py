@@ -1,12 +1,19 @@
 """The Fréchet distance between two Gaussians (Dowson & Landau 1982; FID: Heusel et al. 2017)."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
 from stylenat.errors import UserError
-from stylenat.metrics.base import ERROR_OF, Measure, Measurement, Metric, extractor_of
+from stylenat.metrics.base import Measure, Measurement, Metric, extractor_of, over_both
 from stylenat.metrics.moments import BLOCK, Moments, Statistics
+from stylenat.metrics.subsets import content_order
 
+ASKED = 10_000  # images of each set, at most, whose derivatives tell the standard error
 INCEPTIONS = ("inception", "inception_tf1")  # the same network, images resized in another way
+
+Derivative = Callable[[np.ndarray], np.ndarray]  # features (k, d) → (k,)
 
 
 def frechet_distance(
@@ -39,30 +46,57 @@ def _root(sigma: np.ndarray) -> np.ndarray:
     return root
 
 
-def _inverse(root: np.ndarray) -> np.ndarray:
-    """The pseudo-inverse (rank, d) of what :func:`_root` makes, whose columns are orthogonal."""
-    inverse: np.ndarray = (root / np.einsum("dr,dr->r", root, root)).T
-    return inverse
+def standard_errors(x: np.ndarray, y: np.ndarray, of_x: Moments, of_y: Moments) -> np.ndarray:
+    """(2,) of the Fréchet distance of features (n, d) and (m, d) with these moments, n and m at least 4:
+    over draws of the one set, and of the other.
 
-
-def standard_error(x: np.ndarray, y: np.ndarray, of_x: Moments, of_y: Moments) -> float:
-    """Of the Fréchet distance of features (n, d) and (m, d) with these moments, over draws of both sets.
-
-    First order: the variance, over images, of the distance's derivative in the direction of each
-    image (infinitesimal jackknife). Too large where the distance is little more than that of two
-    draws from one distribution, because there its first order vanishes.
+    The variance, over images, of the distance's derivative in the direction of each image
+    (infinitesimal jackknife) counts the second order twice, which is all there is between equal
+    distributions. It shows in how much the derivatives from one half of the images differ from those
+    from the other half.
     """
-    roots = _root(of_x.covariance), _root(of_y.covariance)
-    left, _, right = np.linalg.svd(roots[0].T @ roots[1], full_matrices=False)
-    difference = of_x.mean - of_y.mean
-    # The derivative of the trace by Σ₁ is half the map that carries the first Gaussian onto the second.
-    first = roots[1] @ (right.T @ left.T) @ _inverse(roots[0])
-    second = roots[0] @ (left @ right) @ _inverse(roots[1])
-    variances = (
-        _influences(x, of_x.mean, first, difference).var(ddof=1) / len(x),
-        _influences(y, of_y.mean, second, -difference).var(ddof=1) / len(y),
+    orders = [content_order(s) for s in (x, y)]
+    halves = (
+        [Moments.of(s[order[start::2]]) for s, order in zip((x, y), orders, strict=True)]
+        for start in (0, 1)
     )
-    return float(np.sqrt(sum(variances)))
+    derivatives = [_derivatives(*moments) for moments in ((of_x, of_y), *halves)]
+    n, m = len(x), len(y)
+    variances, seconds = np.empty(2), np.empty(2)
+    for k, s in enumerate((x, y)):
+        asked = s[orders[k][:ASKED]]
+        of_all, *of_halves = (both[k](asked) for both in derivatives)
+        # Of images in a half: rows and columns are the half that the derivatives are from.
+        covariances = [np.cov([values[start::2] for values in of_halves]) for start in (0, 1)]
+        own = covariances[0][0, 0] + covariances[1][1, 1]
+        common = covariances[0][0, 1] + covariances[1][0, 1]
+        variance = of_all.var(ddof=1)
+        seconds[k] = np.clip((own - common) / 8, 0, variance / 2) / len(s)
+        variances[k] = variance / len(s) - seconds[k]
+    # What pairs of an image of x and one of y contribute is drawn anew with x.
+    moved = seconds[1] * m / (n + m)
+    return np.sqrt([variances[0] + moved, variances[1] - moved])
+
+
+def _derivatives(one: Moments, other: Moments) -> list[Derivative]:
+    """Of the distance by images of either set."""
+    roots = _root(one.covariance), _root(other.covariance)
+    # That of the trace by Σ₁ is half the map T, T Σ₁ T = Σ₂, that carries the first Gaussian onto the
+    # second: here by its roots (d, rank).
+    cross = roots[0].T @ roots[1]
+    squares, vectors = np.linalg.eigh(cross @ cross.T)
+    kept = squares > squares.max(initial=0) * len(squares) * np.finfo(np.float64).eps
+    left = vectors[:, kept] * squares[kept] ** 0.25
+    right = cross.T @ (left / np.sqrt(squares[kept]))
+    first, second = (
+        root / np.einsum("dr,dr->r", root, root) @ side
+        for root, side in zip(roots, (left, right), strict=True)
+    )
+    difference = one.mean - other.mean
+    return [
+        partial(_influences, mean=one.mean, carried=first, difference=difference),
+        partial(_influences, mean=other.mean, carried=second, difference=-difference),
+    ]
 
 
 def _influences(
@@ -75,7 +109,7 @@ def _influences(
     for start in range(0, len(features), BLOCK):
         rows = slice(start, start + BLOCK)
         centred = (features[rows] - mean).astype(np.float32)
-        influences[rows] = np.einsum("nd,nd->n", centred, centred - centred @ carried)
+        influences[rows] = np.square(centred).sum(1) - np.square(centred @ carried).sum(1)
         influences[rows] += 2 * centred @ difference
     return influences
 
@@ -93,12 +127,14 @@ def _measure(real: Statistics) -> Measure:
         a, b = generated.moments, real.moments
         value = frechet_distance(a.mean, a.covariance, b.mean, b.covariance)
         name = distance_name(extractor_of(real))
-        if generated.features is None or real.features is None:
+        if generated.features is None or real.features is None or min(a.count, b.count) < 4:
             return [Measurement(name, value, "lower")]
-        error = standard_error(generated.features, real.features, a, b)
-        return [Measurement(name, value, "lower", error, ERROR_OF)]
+        errors = standard_errors(generated.features, real.features, a, b)
+        return [Measurement(name, value, "lower", **over_both(errors))]
 
     return measure
 
 
-METRIC = Metric(_measure, needs_features=False, falls_with_images=True, table=distance_name)
+METRIC = Metric(
+    _measure, needs_features=False, falls_with_images=True, by_split=True, table=distance_name
+)

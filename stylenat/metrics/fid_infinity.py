@@ -9,8 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from stylenat.errors import UserError
-from stylenat.metrics.base import ERROR_OF, Measure, Measurement, Metric, extractor_of, features_of
-from stylenat.metrics.fid import distance_name, frechet_distance, standard_error
+from stylenat.metrics.base import (
+    Measure,
+    Measurement,
+    Metric,
+    extractor_of,
+    features_of,
+    over_both,
+)
+from stylenat.metrics.fid import distance_name, frechet_distance, standard_errors
 from stylenat.metrics.moments import Moments, Statistics
 from stylenat.metrics.subsets import content_order
 
@@ -69,10 +76,10 @@ def _measure(real: Statistics) -> Measure:
             f"{fit.slope / len(reals):.2g}, is still in it"
         )
         name = f"{distance_name(extractor_of(real))}_infinity"
-        error = standard_error(features, reals, generated.moments, real.moments)
-        return [Measurement(name, fit.value, "lower", error, ERROR_OF, note)]
+        errors = over_both(standard_errors(features, reals, generated.moments, real.moments))
+        return [Measurement(name, fit.value, "lower", note=note, **errors)]
 
     return measure
 
 
-METRIC = Metric(_measure)
+METRIC = Metric(_measure, by_split=True)

@@ -1,6 +1,7 @@
 """What a protocol gives for real images alone: two draws of one distribution, of the sizes at which
 samples are measured."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,13 +10,15 @@ from stylenat.errors import UserError
 from stylenat.metrics.base import Measurement, Metric
 from stylenat.metrics.moments import Statistics
 from stylenat.metrics.subsets import content_order
+from stylenat.metrics.summary import standard_error
 
 DRAWS = 10  # of halves; or, at most, of held-out reals
 
 
 @dataclass(frozen=True)
 class Floor:
-    """The measurements of every draw, and how many images each compared with how many."""
+    """The measurements of every draw, the uncertainty of all being that of their mean, and how many
+    images each compared with how many."""
 
     draws: list[list[Measurement]]
     of: str  # "held-out" or "halves"
@@ -50,12 +53,32 @@ def floor(
             metric.measure(reference.take(other))(reference.take(one)) for one, other in halves
         ]
         of = "halves"
+    errors = [_error(metric, same, of) for same in zip(*draws, strict=True)]
+    draws = [
+        [
+            replace(one, uncertainty=error, of_reals=None)
+            for one, error in zip(draw, errors, strict=True)
+        ]
+        for draw in draws
+    ]
     factor = wanted / (1 / n + 1 / m) if metric.falls_with_images else 1.0
     if factor == 1:
         return Floor(draws, of, n, m)
     note = f"measured between {n:,} and {m:,} images, and scaled"
     scaled = [[_scaled(one, factor, note) for one in draw] for draw in draws]
     return Floor(scaled, of, samples, reference.moments.count)
+
+
+def _error(metric: Metric, draws: Sequence[Measurement], of: str) -> float | None:
+    """Standard error of the mean over the draws."""
+    if of == "held-out" or draws[0].uncertainty is None:
+        return standard_error(draws)
+    total = float(np.mean([one.uncertainty**2 for one in draws]))
+    if metric.by_split:
+        return float(np.sqrt(total / len(draws)))
+    # The rest of a draw's variance is that of the images, which all splits have in common.
+    of_splits = float(np.var([one.value for one in draws], ddof=1))
+    return float(np.sqrt(of_splits / len(draws) + max(total - of_splits, 0.0)))
 
 
 def _drawn(statistics: Statistics, seed: int = 0) -> np.ndarray:

@@ -1,12 +1,20 @@
 """Kernel distance (KID, Bińkowski et al. 2018): squared maximum mean discrepancy."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 
 from stylenat.errors import UserError
-from stylenat.metrics.base import Measure, Measurement, Metric, extractor_of, features_of
+from stylenat.metrics.base import (
+    Measure,
+    Measurement,
+    Metric,
+    extractor_of,
+    features_of,
+    over_both,
+)
 from stylenat.metrics.moments import Statistics
 from stylenat.metrics.subsets import content_order
 
@@ -59,20 +67,32 @@ def kernel_distances(x: np.ndarray, y: np.ndarray, draws: list[Draw]) -> np.ndar
     return np.array([_unbiased(one.take(rows), other.take(columns)) for rows, columns in draws])
 
 
-def standard_error(x: np.ndarray, y: np.ndarray, values: np.ndarray, draw: Draw) -> float:
-    """Of the mean of ``values``, estimates from subsets like ``draw``, over draws of x (n, d) and y (m, d).
+def standard_errors(x: np.ndarray, y: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """(2,) of the mean of ``values``, estimates from random subsets: over draws of x (n, d), and of y (m, d).
 
-    First order: the variance, over images, of what each contributes to the estimate (Hoeffding's
-    projection of a U-statistic), measured in one subset of each set; and that of the subsets.
+    Hoeffding's decomposition of a U-statistic, measured with up to 1,000 images of each set: the variance,
+    over images, of what each contributes to the estimate, and that of what only pairs contribute, which is
+    all between equal distributions; and the variance over the subsets.
     """
-    a, b = _centred(x[draw[0]], y[draw[1]])
-    (within_a, _), (within_b, _), (of_a, of_b) = (
-        _means(*pair) for pair in ((a, a), (b, b), (a, b))
+    a, b = _centred(*(s[content_order(s)[:SUBSET_SIZE]] for s in (x, y)))
+    (_, of_a, in_a), (_, of_b, in_b) = _parts(a, a), _parts(b, b)
+    (a_to_b, b_to_a, across) = _parts(a, b)
+    n, m = len(x), len(y)
+    # A mean over few images scatters by its pairs, too.
+    alone = [
+        4 * ((own - other).var(ddof=1) - pairs / len(own) - across / len(another)) / count
+        for own, other, another, pairs, count in (
+            (of_a, a_to_b, of_b, in_a, n),
+            (of_b, b_to_a, of_a, in_b, m),
+        )
+    ]
+    # Where little is left, it may come out below 0.
+    first = max(sum(alone), 0.0)
+    of_y = min(max(alone[1], 0.0), first)
+    drawn = values.var(ddof=1) / len(values)
+    return np.sqrt(
+        [first - of_y + 2 * in_a / n**2 + 4 * across / (n * m) + drawn, of_y + 2 * in_b / m**2]
     )
-    projected = 4 * (
-        (within_a - of_a).var(ddof=1) / len(x) + (within_b - of_b).var(ddof=1) / len(y)
-    )
-    return float(np.sqrt(projected + values.var(ddof=1) / len(values)))
 
 
 def unbiased_mmd(x: np.ndarray, y: np.ndarray) -> float:
@@ -133,29 +153,43 @@ def _centred(x: np.ndarray, y: np.ndarray) -> list[Centred]:
 
 
 def _unbiased(x: Centred, y: Centred) -> float:
-    (within_x, _), (within_y, _), (across, _) = (_means(*pair) for pair in ((x, x), (y, y), (x, y)))
-    return float(within_x.mean() + within_y.mean() - 2 * across.mean())
+    within_x, within_y, across = (_mean(*pair) for pair in ((x, x), (y, y), (x, y)))
+    return within_x + within_y - 2 * across
 
 
-def _means(x: Centred, y: Centred) -> tuple[np.ndarray, np.ndarray]:
-    """Of the kernel of each vector of x with those of y, and the other way round, (n,) and (m,);
-    a vector's kernel with itself does not count."""
-    same, width = x is y, x.vectors.shape[1]
+def _mean(x: Centred, y: Centred) -> float:
+    """Of the kernel over all pairs; a vector's with itself does not count."""
+    total = sum(float(kernel.sum()) for kernel in _kernels(x, y))
+    return total / (len(x.vectors) * (len(y.vectors) - (x is y)))
+
+
+def _parts(x: Centred, y: Centred) -> tuple[np.ndarray, np.ndarray, float]:
+    """Means of the kernel of each vector of x with those of y, and the other way round, (n,) and (m,),
+    and the mean square of what they leave of it."""
+    kernel, same = np.concatenate(list(_kernels(x, y))), x is y
+    rows = kernel.sum(1) / (kernel.shape[1] - same)
+    columns = kernel.sum(0) / (kernel.shape[0] - same)
+    rest = kernel - rows[:, None] - columns + rows.mean()
+    if same:
+        np.fill_diagonal(rest, 0)
+    return rows, columns, float(np.square(rest).mean())
+
+
+def _kernels(x: Centred, y: Centred) -> Iterator[np.ndarray]:
+    """Of vectors of x, some at a time, with all of y; 0 for a vector with itself."""
+    width = x.vectors.shape[1]
     products = x.vectors @ y.vectors.T
-    of_x, of_y = np.empty(len(x.vectors)), np.zeros(len(y.vectors))
     ones = y.shares / width + 1
-    for start in range(0, len(of_x), ROWS):  # few enough for a cache
+    for start in range(0, len(products), ROWS):  # few enough for a cache
         rows = slice(start, start + ROWS)
         base = np.multiply(products[rows], 1 / width, dtype=np.float64)
         base += (x.shares[rows] / width)[:, None]
         base += ones
         kernel = base * base
         kernel *= base  # many times faster than ** 3
-        if same:
+        if x is y:
             kernel[np.arange(len(base)), np.arange(start, start + len(base))] = 0
-        of_x[rows] = kernel.sum(1)
-        of_y += kernel.sum(0)
-    return of_x / (len(of_y) - same), of_y / (len(of_x) - same)
+        yield kernel
 
 
 def _measure(real: Statistics) -> Measure:
@@ -167,18 +201,14 @@ def _measure(real: Statistics) -> Measure:
         size = subset_size(len(reals), len(features))
         draws = random_subsets(features, reals, SUBSETS, size)
         values = kernel_distances(features, reals, draws)
-        return [
-            Measurement(
-                f"kid_{extractor_of(real)}",
-                float(values.mean()),
-                "lower",
-                standard_error(features, reals, values, draws[0]),
-                f"standard error over both sets; std over {SUBSETS} subsets of {size:,} images: "
-                f"{values.std():.4g}",
-            )
-        ]
+        errors = over_both(standard_errors(features, reals, values))
+        errors["uncertainty_of"] += (
+            f"; std over {SUBSETS} subsets of {size:,} images: {values.std():.4g}"
+        )
+        name = f"kid_{extractor_of(real)}"
+        return [Measurement(name, float(values.mean()), "lower", **errors)]
 
     return measure
 
 
-METRIC = Metric(_measure)
+METRIC = Metric(_measure, by_split=True)

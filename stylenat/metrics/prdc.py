@@ -13,14 +13,26 @@ from typing import Self
 
 import numpy as np
 
-from stylenat.metrics.base import ERROR_OF, Measure, Measurement, Metric, extractor_of, features_of
+from stylenat.metrics.base import (
+    Measure,
+    Measurement,
+    Metric,
+    extractor_of,
+    features_of,
+    over_both,
+)
 from stylenat.metrics.moments import Statistics
 from stylenat.metrics.neighbours import exact_distances, nearest, positions, squared_distances
 from stylenat.metrics.subsets import halves
 
 K_PRECISION_RECALL = 3
 K_DENSITY_COVERAGE = 5
-SPLITS = 50  # of each set into two halves, whose scores tell the standard error
+SPLITS = 25  # of each set into two halves, whose scores tell the standard errors
+# The parts of the reals and of the generated set that are scored together: all of both, then each half
+# of a split of the one with each of the other.
+PAIRED = np.array(
+    [(0, 0), *((i, j) for s in range(1, 2 * SPLITS, 2) for i in (s, s + 1) for j in (s, s + 1))]
+)
 # Neighbours of every vector; 5 or more of them are in its half but once in 100,000 times.
 KNOWN = 32
 
@@ -59,10 +71,10 @@ def _radii(distances: np.ndarray, indices: np.ndarray, part: np.ndarray, k: int)
 
 @dataclass(frozen=True)
 class Score:
-    """A metric, and its standard error over draws of both sets."""
+    """A metric, and its standard errors over draws of the generated set and of the reals."""
 
     value: float
-    error: float
+    errors: tuple[float, float]
 
 
 def manifold_scores(real: Manifold, generated: Manifold) -> dict[str, Score]:
@@ -72,35 +84,44 @@ def manifold_scores(real: Manifold, generated: Manifold) -> dict[str, Score]:
     images in a ball of the generated one; density: the number of real balls that a generated image
     lies in, over k; coverage: the share of real images with a generated one in their ball.
 
-    The error comes from scores of halves of both sets: those of two disjoint halves are independent,
-    and have twice the variance. What is left out is left out of the balls, too, so leaving out a few
-    images at a time (a jackknife) would count what neighbours do together several times.
+    The errors come from scores of halves of both sets: those of two disjoint halves are independent,
+    and have twice the variance; with the halves of one set exchanged, what is due to that set changes
+    its sign. What is left out is left out of the balls, too, so leaving out a few images at a time (a
+    jackknife) would count what neighbours do together several times.
     """
-    precise = np.zeros(generated.parts.shape, bool)
-    balls = np.zeros(generated.parts.shape, np.int64)
-    recalled = np.zeros(real.parts.shape, bool)
-    covered = np.zeros(real.parts.shape, bool)
+    count = len(PAIRED)
+    precise = np.zeros((count, len(generated.features)), bool)
+    balls = np.zeros(precise.shape, np.int64)
+    recalled = np.zeros((count, len(real.features)), bool)
+    covered = np.zeros(recalled.shape, bool)
     for i, j, distances in _close_pairs(real, generated):
-        for part in range(len(real.parts)):
-            both = real.parts[part, i] & generated.parts[part, j]
-            precise[part, j[both & (distances <= real.narrow[part, i])]] = True
-            recalled[part, i[both & (distances <= generated.narrow[part, j])]] = True
+        for row, (part, other) in enumerate(PAIRED):
+            both = real.parts[part, i] & generated.parts[other, j]
+            precise[row, j[both & (distances <= real.narrow[part, i])]] = True
+            recalled[row, i[both & (distances <= generated.narrow[other, j])]] = True
             inside = both & (distances < real.wide[part, i])
-            balls[part] += np.bincount(j[inside], minlength=len(balls[part]))
-            covered[part, i[inside]] = True
+            balls[row] += np.bincount(j[inside], minlength=len(balls[row]))
+            covered[row, i[inside]] = True
+    of_real, of_generated = (s.parts.sum(1)[PAIRED[:, k]] for k, s in enumerate((real, generated)))
     return {
-        "precision": _score(precise, generated.parts),
-        "recall": _score(recalled, real.parts),
-        "density": _score(balls, generated.parts, K_DENSITY_COVERAGE),
-        "coverage": _score(covered, real.parts),
+        "precision": _score(precise.sum(1) / of_generated),
+        "recall": _score(recalled.sum(1) / of_real),
+        "density": _score(balls.sum(1) / of_generated / K_DENSITY_COVERAGE),
+        "coverage": _score(covered.sum(1) / of_real),
     }
 
 
-def _score(values: np.ndarray, parts: np.ndarray, over: int = 1) -> Score:
-    """From what every vector contributes in every part (1 + 2 SPLITS, n), and what it is over."""
-    whole, *of_halves = values.sum(1) / parts.sum(1) / over
-    differences = np.subtract(of_halves[::2], of_halves[1::2])
-    return Score(float(whole), float(np.sqrt(np.mean(differences**2)) / 2))
+def _score(values: np.ndarray) -> Score:
+    """From the values of all pairs of parts."""
+    of_halves = values[1:].reshape(SPLITS, 2, 2)
+    straight = of_halves[:, 0, 0] - of_halves[:, 1, 1]
+    crossed = of_halves[:, 0, 1] - of_halves[:, 1, 0]
+    # Sum and difference hold what is due to one set twice.
+    of_generated, of_real = (
+        float(np.sqrt(np.mean(np.square(twice))) / 4)
+        for twice in (straight - crossed, straight + crossed)
+    )
+    return Score(float(values[0]), (of_generated, of_real))
 
 
 def _close_pairs(
@@ -139,11 +160,7 @@ def _measure(real: Statistics) -> Measure:
         scores = manifold_scores(reals, Manifold.of(features_of(generated)))
         return [
             Measurement(
-                f"{name}_{extractor_of(real)}",
-                score.value,
-                "higher",
-                score.error,
-                ERROR_OF,
+                f"{name}_{extractor_of(real)}", score.value, "higher", **over_both(score.errors)
             )
             for name, score in scores.items()
         ]
@@ -151,4 +168,4 @@ def _measure(real: Statistics) -> Measure:
     return measure
 
 
-METRIC = Metric(_measure)
+METRIC = Metric(_measure, by_split=True)

@@ -114,6 +114,12 @@ def total_variation_error(
     return float(np.sqrt(max(signs @ covariance @ signs, 0.0)))
 
 
+def of_reals(trained: np.ndarray, shares: np.ndarray, count: int) -> float:
+    """The reals' part of the same, if ``trained`` are the shares among ``count`` images."""
+    signs = np.sign(shares - trained) / 2
+    return float(np.sqrt((signs**2 @ trained - (signs @ trained) ** 2) / count))
+
+
 def _softmax(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of every row: probabilities, and their logarithms."""
     shifted = logits - logits.max(1, keepdims=True)

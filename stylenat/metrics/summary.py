@@ -1,5 +1,7 @@
 """The record of a metric, over several sets of images that were measured alike."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from stylenat import runtime
@@ -37,16 +39,14 @@ def origin(
 
 
 def summary(sets: tuple[Measurement, ...], count: int) -> Summary:
-    """One metric over all sets of ``count`` images: the mean first, and every set's own value; the
-    uncertainty is that of a single set, averaged."""
+    """One metric over all sets of ``count`` images: the mean first, and every set's own value."""
     first, values = sets[0], [one.value for one in sets]
-    known = [one.uncertainty for one in sets if one.uncertainty is not None]
     found = Summary(
         metric=first.metric,
         better=first.better,
         value=float(np.mean(values)),
         values=values,
-        uncertainty=float(np.mean(known)) if known else None,
+        uncertainty=standard_error(sets),
         uncertainty_of=first.uncertainty_of,
         note=first.note,
     )
@@ -54,6 +54,20 @@ def summary(sets: tuple[Measurement, ...], count: int) -> Summary:
         return found
     shares = [one.shares for one in sets if one.shares is not None]
     return _with_missing(found, first.attribute, shares, count)
+
+
+def standard_error(sets: Sequence[Measurement]) -> float | None:
+    """Of the mean over sets of samples that were compared with the same reals: the samples' part averages
+    out, the reals' part stays, and so does all of it where the parts are not known."""
+    errors = [one.uncertainty for one in sets if one.uncertainty is not None]
+    if len(errors) < len(sets):
+        return None
+    of_reals = [
+        error if one.of_reals is None else one.of_reals
+        for one, error in zip(sets, errors, strict=True)
+    ]
+    total, shared = (np.mean(np.square(values)) for values in (errors, of_reals))
+    return float(np.sqrt(shared + (total - shared) / len(sets)))
 
 
 def _with_missing(found: Summary, attribute: str, sets: list[Shares], count: int) -> Summary:
