@@ -33,7 +33,7 @@ COMMANDS = {"": "make demo", "-seed1": "make demo-seeds", "-seed2": "make demo-s
 COMMANDS[HOUR] = "make demo-hour"
 COLUMNS = (
     "experiment", "seed", "step", "images_seen", "protocol", "metric", "kind", "value", "std",
-    "sets", "held_out", "n_generated", "n_real", "minutes", "device", "versions", "commit",
+    "sets", "held_out", "held_out_std", "n_generated", "n_real", "minutes", "device", "versions", "commit",
 )  # fmt: skip
 
 
@@ -182,7 +182,7 @@ def _last(frame: pd.DataFrame) -> str:
         values = [_value(by_seed.loc[seed]) for seed in seeds]
         lines.append([f"`{metric}`", *values, floor])
         if held_out and by_seed["held_out"].notna().any():
-            others = [number(by_seed.loc[seed, "held_out"]) for seed in seeds]
+            others = [_value(by_seed.loc[seed], "held_out", "held_out_std") for seed in seeds]
             lines.append([f"`{metric}` against held-out images", *others, floor])
     return markdown(lines)
 
@@ -202,9 +202,9 @@ def _origin(frame: pd.DataFrame) -> str:
     )
 
 
-def _value(row: Any) -> str:
-    spread = "" if pd.isna(row["std"]) else f" ± {number(row['std'])}"
-    return number(row["value"]) + spread
+def _value(row: Any, value: str = "value", std: str = "std") -> str:
+    spread = "" if pd.isna(row.get(std)) else f" ± {number(row[std])}"
+    return number(row[value]) + spread
 
 
 def number(value: float) -> str:

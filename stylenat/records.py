@@ -211,6 +211,7 @@ class Summary(Record):
     missing: list[str] | None = None
     held_out: float | None = None  # the same, compared with held-out reals
     held_out_values: list[float] | None = None
+    held_out_uncertainty: float | None = None
 
 
 class Draw(Record):

@@ -285,7 +285,12 @@ def test_a_snapshot_is_compared_with_held_out_reals_too(chain, held_out):
     bare = measure(chain, *names)
     record = measure(chain, *names, held_out=held_out)
     assert {key: record[key] for key in bare} == bare, "nothing else has changed"
-    assert record.keys() - bare.keys() == {"held_out", "held_out_values", "n_real_held_out"}
+    assert record.keys() - bare.keys() == {
+        "held_out",
+        "held_out_values",
+        "held_out_uncertainty",
+        "n_real_held_out",
+    }
     assert record["n_real_held_out"] == 100
     real = expected_features(random_images(7, 100))
     expected = [brute_force(expected_features(random_images(i, 90) // 2), real) for i in (1, 2)]
@@ -302,6 +307,7 @@ def test_metrics_of_features_are_those_of_either_set_of_reals(chain, held_out, m
     change(chain, held_out, dataset__name="photos")
     alone = measure_all(chain, samples, metric=metric, reference="changed.npz")
     assert [r["held_out"] for r in both] == [r["value"] for r in alone]
+    assert [r["held_out_uncertainty"] for r in both] == [r["uncertainty"] for r in alone]
     assert [r["held_out"] for r in both] != [r["value"] for r in both]
 
 

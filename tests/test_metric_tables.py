@@ -89,7 +89,12 @@ def test_one_table_of_everything_about_the_last_snapshot(published):
 
 
 def test_held_out_reals_are_a_column_and_the_floor_says_what_it_compares(published):
-    against = {"held_out": 2.5, "held_out_values": [2.5], "n_real_held_out": 10_000}
+    against = {
+        "held_out": 2.5,
+        "held_out_values": [2.4, 2.6],
+        "held_out_uncertainty": 0.1,
+        "n_real_held_out": 10_000,
+    }
     of_floor = {"kind": "floor", "step": None, "value": 0.6, "n_generated": 10_000}
     frame = table(
         lite0(**against), lite0(**of_floor, floor_of="held-out", n_real=8000), published=published
@@ -100,6 +105,8 @@ def test_held_out_reals_are_a_column_and_the_floor_says_what_it_compares(publish
     assert (snapshot["value"], snapshot["held_out"], snapshot["n_real_held_out"]) == (
         2.31, 2.5, 10_000,
     )  # fmt: skip
+    assert snapshot["held_out_std"] == pytest.approx(0.2 / 2**0.5)
+    assert snapshot["held_out_uncertainty"] == 0.1
     assert floor["method"] == "held-out reals against the reference"
     assert floor["verdict"] == (
         "floor: 10,000 held-out reals against 8,000 reals, "

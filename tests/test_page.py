@@ -11,7 +11,7 @@ from stylenat.report.speeds import throughput_table
 from tests.test_overview import Text
 from tests.test_report import experiment, fid, floor, lite0, published, speed, table  # noqa: F401
 
-HELD_OUT = {"held_out_values": [2.5], "n_real_held_out": 852}
+HELD_OUT = {"held_out_values": [2.5], "held_out_uncertainty": 0.04, "n_real_held_out": 852}
 FLOOR = {"kind": "floor", "step": None, "floor_of": "held-out", "n_real": 852}
 
 
@@ -52,13 +52,13 @@ def test_a_row_is_a_metric_with_marks(page, published):  # noqa: F811
     sure = {"uncertainty": 0.05}
     records = [lite0(**sure, **HELD_OUT, held_out=2.5), lite0(**FLOOR, **sure, value=2.25)]
     _, text = page(table(*records, published=published, name="metrics"))
-    # Twice 0.05; √2 times that between two such values.
-    assert "2.31 ± 0.10 2.50 ≠ 2.25 ± 0.10 ≈ 2,048, 852" in text
+    # Twice the standard errors; between two values, the root of both squares.
+    assert "2.31 ± 0.10 2.500 ± 0.080 ≠ 2.25 ± 0.10 ≈ 2,048, 852" in text
     assert "held-out reals against the reference" in text
     fewer = HELD_OUT | {"n_real_held_out": 400}
     records = [lite0(**sure, **fewer, held_out=2.5), lite0(**FLOOR | {"n_real": 400}, value=2.0)]
     _, text = page(table(*records, published=published, name="metrics"))
-    assert "2.31 ± 0.10 2.50 2.00 2,048, 852" in text, "other counts are not compared"
+    assert "2.31 ± 0.10 2.500 ± 0.080 2.00 2,048, 852" in text, "other counts are not compared"
 
 
 def test_common_facts_stand_above_once_and_everything_behind_a_toggle(page, published):  # noqa: F811

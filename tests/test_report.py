@@ -394,7 +394,7 @@ def test_tables_step_writes_csv_and_page(tmp_path):
     first = (tmp_path / "t.csv").read_text().splitlines()[1]
     assert first.startswith(
         "ffhq256,ffhq256,256,fid,StyleNAT (ours),snapshot,400,6400,last,fid50k,fid,lower,2.31,,,2.31,1"
-        ",,,,50000,50000,,2.046,0.264,comparable,48.921,0-49999,inception,67,lanczos,da,9e,"
+        ",,,,,,50000,50000,,2.046,0.264,comparable,48.921,0-49999,inception,67,lanczos,da,9e,"
     )
     assert "<td" in (tmp_path / "t.html").read_text()
 

@@ -136,7 +136,7 @@ def _results(about: Published) -> list[dict[str, Any]]:
 
 def _metric(row: Record, key: str) -> dict[str, Any]:
     kept = ["protocol", "better", "sets", "n_generated", "extractor", "filter", "commit"]
-    kept += ["std", "n_real"] if key == "value" else ["n_real_held_out"]
+    kept += ["std", "n_real"] if key == "value" else ["held_out_std", "n_real_held_out"]
     arguments = {name: row[name] for name in kept if row.get(name) is not None}
     name = f"{row['metric']} by the protocol {row['protocol']}"
     return {"type": row["metric"], "name": name, "value": row[key], "args": arguments}
@@ -220,16 +220,13 @@ def _measured(about: Published) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for row in about.measured:
-        value = _number(row["value"])
-        if row.get("std") is not None:
-            value += f" ± {_number(row['std'])}"
         arrow = "↓" if row["better"] == "lower" else "↑"
         floor = floors.get((row["protocol"], row["metric"]), {})
         cells = [
             f"`{row['metric']}` {arrow}",
             f"`{row['protocol']}`",
-            value,
-            _number(row.get("held_out")),
+            _spread(row, "value", "std"),
+            _spread(row, "held_out", "held_out_std"),
             _number(floor.get("value")),
             f"{row['n_generated']:,} × {row['sets']}",
             f"{row['n_real']:,}",
@@ -273,6 +270,11 @@ def _sampling(about: Published) -> str:
         f"```\n\nor, as one PNG for each seed, `stylenat sample --weights {source} --seeds 0-15 "
         "--output samples`. A seed gives the same picture whatever else is sampled with it."
     )
+
+
+def _spread(row: Record, value: str, std: str) -> str:
+    spread = "" if row.get(std) is None else f" ± {_number(row[std])}"
+    return _number(row.get(value)) + spread
 
 
 def _number(value: float | None) -> str:

@@ -58,8 +58,8 @@ ABLATION_FACTS = {
     **FACTS,
 }
 INTERVALS = (
-    "± is twice the standard error of one set of images or, where that is larger, twice the standard "
-    "deviation over the sampling sets: about a 95 % interval. ≠: told apart from the value by both "
+    "± is twice the standard error or, where that is not known, twice the standard deviation over the "
+    "sampling sets: about a 95 % interval. ≠: told apart from the value by both "
     "intervals; ≈: not; unmarked: other counts of images, or an interval that is not known. "
     "↓ lower is better, ↑ higher."
 )
@@ -122,15 +122,15 @@ def _metric_row(series: list[Row], floor: Row, floors: dict[tuple[str, str], Row
         told = mark(value - other, reach, its_margin) if pd.notna(other) and same else ""
         return f"{shown} {told}".strip()
 
-    # Against as many held-out reals, it has the same standard error.
     held_out = row.get("held_out")
+    held_out_reach = margin(row.get("held_out_uncertainty"), row.get("held_out_std"))
     same_reals = row.get("n_real_held_out") == row["n_real"]
     sizes = [floor.get(name) == row[name] for name in ("n_generated", "n_real")]
     sets = f"{int(row['n_generated']):,}" + (f" × {int(row['sets'])}" if row["sets"] > 1 else "")
     return [
         _label(row, floors),
         f"<b>{rounded(value, reach)}</b>",
-        beside(held_out, reach, same_reals, rounded(held_out, reach).partition(" ±")[0]),
+        beside(held_out, held_out_reach, same_reals, rounded(held_out, held_out_reach)),
         beside(
             floor.get("value"),
             _margin(floor),

@@ -36,10 +36,12 @@ def model_name(model: ModelConfig) -> str:
 
 
 def margin(uncertainty: float | None, std: float | None) -> float | None:
-    """Of a value: twice its standard error, or twice the standard deviation over sampling sets where
-    that is larger; None where neither is known."""
-    known = [spread for spread in (uncertainty, std) if spread is not None and pd.notna(spread)]
-    return 2 * max(known) if known else None
+    """Of a value: twice its standard error or, where that is not known, twice the standard deviation over
+    sampling sets; None where neither is."""
+    for spread in (uncertainty, std):
+        if spread is not None and pd.notna(spread):
+            return 2 * spread
+    return None
 
 
 def p_value(p: float) -> str:

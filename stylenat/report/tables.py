@@ -28,7 +28,7 @@ PUBLISHED_FILTER = "lanczos"
 METRIC_COLUMNS = [
     "experiment", "dataset", "resolution", "table", "method", "kind", "step", "images_seen",
     "selection", "protocol", "metric", "better", "value", "held_out", "std", "minimum", "sets",
-    "uncertainty", "uncertainty_of", "note", "n_generated", "n_real", "n_real_held_out", "published",
+    "uncertainty", "uncertainty_of", "held_out_std", "held_out_uncertainty", "note", "n_generated", "n_real", "n_real_held_out", "published",
     "difference", "verdict",
     "params_m", "seeds", "extractor", "weights_sha256", "filter", "dataset_sha256", "generator_sha256",
     "device", "dtype", "precision", "versions", "commit", "dataset_licence", "dataset_creator", "source",
@@ -51,7 +51,8 @@ def metric_table(
     table ``metrics`` each metric's floor is below it.
 
     ``value`` is the mean over ``sets`` sampling sets, ``std`` (n − 1) and ``minimum`` are theirs;
-    ``held_out`` is the mean of the same sets compared with held-out reals, where there are any;
+    ``uncertainty`` is the mean's standard error; ``held_out…`` are the same of the sets compared with
+    held-out reals, where there are any;
     ``selection`` says whether a snapshot is the last, or was picked for its value. ``records`` maps
     a record's name to the record. One of another experiment, data set, metric or feature network
     is a :class:`UserError` naming the field.
@@ -123,7 +124,7 @@ def _selections(records: list[Record]) -> dict[tuple[Any, ...], str]:
 
 
 def _metric_row(record: Record, known: Reference | None, name: str) -> Record:
-    values = record["values"]
+    values, held_out = record["values"], record.get("held_out_values") or []
     obstacles = _obstacles(record, known, name)
     checkpoint = record.get("checkpoint")
     parameters = record.get("parameters")
@@ -131,6 +132,7 @@ def _metric_row(record: Record, known: Reference | None, name: str) -> Record:
         **record,
         "method": _method(record, name),
         "std": stdev(values) if len(values) > 1 else None,
+        "held_out_std": stdev(held_out) if len(held_out) > 1 else None,
         "minimum": min(values),
         "sets": len(values),
         "seeds": "; ".join(seeds for seeds in record.get("seeds", []) if seeds) or None,
@@ -177,8 +179,8 @@ def _obstacles(record: Record, known: Reference | None, name: str) -> str:
 def _verdict(record: Record, known: Reference) -> str:
     """The authors' own rule, for their own weights; a model trained here is just comparable.
 
-    The bound has to be two standard deviations over sampling sets away, and two standard errors,
-    where these are known.
+    The bound has to be two standard errors away, or two standard deviations over sampling sets where
+    that is all that is known.
     """
     if not record.get("checkpoint") or known.below is None:
         return "comparable"

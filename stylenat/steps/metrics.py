@@ -18,7 +18,7 @@ from stylenat.metrics import METRICS
 from stylenat.metrics.base import Measurement
 from stylenat.metrics.moments import COMPARABLE, Statistics, require_same
 from stylenat.metrics.reals import require_held_out, require_reference
-from stylenat.metrics.summary import origin, summary
+from stylenat.metrics.summary import origin, standard_error, summary
 from stylenat.models import Generator, read_header
 from stylenat.records import MetricRecord, StatisticsRecord, Subject, Summary
 
@@ -87,7 +87,12 @@ def _described(path: Path, reference: Statistics) -> tuple[StatisticsRecord, int
 def _with_held_out(one: Summary, sets: tuple[Measurement, ...]) -> Summary:
     """With the comparison of the same sets with held-out reals, in short."""
     values = [it.value for it in sets]
-    return one.model_copy(update={"held_out": float(np.mean(values)), "held_out_values": values})
+    found = {
+        "held_out": float(np.mean(values)),
+        "held_out_values": values,
+        "held_out_uncertainty": standard_error(sets),
+    }
+    return one.model_copy(update=found)
 
 
 def _require_one_size(
