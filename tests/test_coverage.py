@@ -1,0 +1,31 @@
+"""Stated 90 % intervals cover the truth in 85 to 95 % of 200 simulations; all of them: benchmarks/coverage.py."""
+
+import json
+
+import pytest
+
+from benchmarks import coverage
+from tests.project import ROOT
+
+# What takes a second or two.
+QUICK = {
+    "Fréchet distance: 500 and 400 images, 8 features, mean 0.3 apart",
+    "Fréchet distance, three sets of samples: 200 samples, 2,000 reals, 8 features",
+    "Inception Score: 400 images, 10 classes",
+    "copies by features: 800 samples, 300 reals, 16 features",
+    "ablation: difference: 3 seeds",
+    "ablation: p-values: 3 seeds, 6 equal variants",
+}
+CASES = {f"{case.interval}: {case.simulation}": case for case in coverage.cases()}
+
+
+@pytest.mark.parametrize("name", sorted(QUICK))
+def test_intervals_cover_the_truth(name):
+    for row in coverage.measure(CASES[name], 200):
+        assert coverage.FEWEST <= row["covered"] <= coverage.MOST, row
+
+
+def test_the_table_is_of_these_cases():
+    record = json.loads((ROOT / "benchmarks/results/coverage.json").read_text())
+    assert {f"{row['interval']}: {row['simulation']}" for row in record["rows"]} <= CASES.keys()
+    assert {row["repetitions"] for row in record["rows"]} == {200}
