@@ -26,6 +26,7 @@ from stylenat.metrics.fid_infinity import extrapolate
 from stylenat.metrics.floor import floor
 from stylenat.metrics.moments import Moments, Statistics
 from stylenat.metrics.summary import standard_error
+from stylenat.records import StatisticsRecord
 from stylenat.report.ablation import holm, paired
 
 kid.SUBSETS = 20  # not 100, to save time
@@ -63,8 +64,8 @@ class Case:
 def of(features: np.ndarray, **fields: object) -> Statistics:
     """Statistics with these features (n, d)."""
     features = features.astype(np.float32)
-    identity = {"extractor": "simulated", "dataset": {"name": "simulated"}}
-    return Statistics(Moments.of(features), identity, features, **fields)
+    record = StatisticsRecord.of("simulated", "simulated")
+    return Statistics(Moments.of(features), record, features, **fields)
 
 
 def normal(count: int, width: int = 8, shift: float = 0.0, scale: float = 1.0) -> Make:
@@ -80,7 +81,8 @@ def portraits(count: int, shares: Sequence[float]) -> Make:
         codes = random.choice(3, count, p=shares)
         features = 2.5 * np.eye(3, 6)[codes] + random.normal(size=(count, 6))
         made = of(features, labels=codes[:, None].astype(np.int8))
-        made.record["attributes"] = {"hairColor": ["a", "b", "c"]}
+        values = {"hairColor": ["a", "b", "c"]}
+        made.record = made.record.model_copy(update={"attributes": values})
         return made
 
     return make
@@ -153,7 +155,7 @@ def in_pairs(metric: str, real: Make, one: Make, random: Random) -> Iterator[Sta
     reals, first = real(random), one(random)
     second = of(first.features + random.normal(0.05, 0.3, first.features.shape))
     for made in (first, second):
-        made.record["seeds"] = "0-99"
+        made.record = made.record.model_copy(update={"seeds": "0-199"})
     yield from map(_difference, compare(METRICS[metric], reals, first, second))
 
 
