@@ -278,6 +278,15 @@ def test_extrapolation_removes_the_bias_of_few_samples():
     assert abs(fit.value) < 0.1 * fit.distances[2], "the distributions are the same"
 
 
+def test_too_few_images_to_extrapolate_from_are_refused():
+    reference = Moments.of(normal(0, 1000, 64))
+    for count in (200, 400):
+        message = f"{count} images of 64 features are too few .* raise .* to 768 or more"
+        with pytest.raises(UserError, match=message):
+            extrapolate(normal(1, count, 64), reference)
+    extrapolate(normal(1, 768, 64), reference)
+
+
 def test_extrapolation_is_the_line_through_the_mean_distances_of_all_parts():
     reference, features = Moments.of(normal(0, 300, 4)), normal(1, 103, 4, shift=0.2)
     order, points = content_order(features), []
