@@ -5,9 +5,9 @@ differentiable, because the R1 penalty differentiates through the gradient of th
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -163,7 +163,8 @@ class Discriminator(nn.Module):
                 features = self.convs[level](features)
         assert features is not None
         features = self.final_conv(minibatch_stddev(features, passes))
-        first, activation, last = tuple(self.final_linear)
+        head: Iterator[Any] = iter(self.final_linear)
+        first, activation, last = head
         features = F.linear(features.flatten(1), first.weight)
         features = activation(features, first.scale, first.bias)
         logits = at_least_float32(F.linear(features, last.weight)).view(passes, -1)

@@ -90,8 +90,8 @@ class World:
         """Replace every tensor by its mean over the ranks, in place, in one message.
 
         Gradients are averaged here, once per optimiser step, rather than by
-        DistributedDataParallel: the discriminator runs four forwards per backward and is
-        differentiated twice, which its hooks do not allow.
+        DistributedDataParallel: the discriminator is differentiated twice, which its hooks do
+        not allow.
         """
         if self.size == 1:
             return
