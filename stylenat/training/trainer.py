@@ -8,7 +8,7 @@ import copy
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ from stylenat.training import schedule
 from stylenat.training.augment import SHOWN, WHOLE, Augment, Augmentation
 from stylenat.training.augment.ada import AdaptiveProbability
 from stylenat.training.distributed import World
-from stylenat.training.graphs import Graphs
+from stylenat.training.graphs import Graphs, Step
 from stylenat.training.losses import discriminator_loss, generator_loss, r1_penalty
 from stylenat.training.noise import Purpose
 
@@ -133,7 +133,8 @@ class Trainer:
     def _run(self, record: Record, step: Callable[..., Record], *inputs: Tensor | Augment) -> None:
         """Take one step of the iteration, and its scalars into the record."""
         work = partial(step, *inputs)
-        done = self.graphs(step.__name__, work) if self.graphs else work()
+        # On a device all scalars are tensors.
+        done = self.graphs(step.__name__, cast(Step, work)) if self.graphs else work()
         record |= done | {"skipped": record["skipped"] + done["skipped"]}
 
     def _discriminator_step(self, reals: Tensor, z: Tensor, augment: Augment) -> Record:
@@ -221,7 +222,8 @@ class Trainer:
 
     def _pieces(self, batch: Tensor) -> tuple[Tensor, ...]:
         """Of as many images as G computes at once."""
-        return batch.split(self.microbatch or len(batch))
+        pieces: tuple[Tensor, ...] = batch.split(self.microbatch or len(batch))
+        return pieces
 
     def _discriminate(self, *batches: Tensor) -> tuple[Tensor, ...]:
         """Logits of batches in passes one after the other, which are computed together."""
