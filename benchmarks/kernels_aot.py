@@ -37,7 +37,7 @@ PRECISIONS = {
     "bfloat16": (torch.bfloat16, "bf16", "tf32"),
 }
 BATCH = 8
-# How many times as long as simulated an H200 takes, the same for all kernels within a tenth.
+# How many times as long as simulated an H200 takes, the same for all kernels within an eighth.
 SLOWDOWN = 1.45
 MAPS = {"q", "k", "v", "out", "grad", "dq", "dk", "dv"}
 STATISTICS = {"bias", "lse", "delta", "partial"}
