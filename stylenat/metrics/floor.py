@@ -71,9 +71,10 @@ def floor(
 
 def _error(metric: Metric, draws: Sequence[Measurement], of: str) -> float | None:
     """Standard error of the mean over the draws."""
-    if of == "held-out" or draws[0].uncertainty is None:
+    errors = [one.uncertainty for one in draws if one.uncertainty is not None]
+    if of == "held-out" or len(errors) < len(draws):
         return standard_error(draws)
-    total = float(np.mean([one.uncertainty**2 for one in draws]))
+    total = float(np.mean(np.square(errors)))
     if metric.by_split:
         return float(np.sqrt(total / len(draws)))
     # The rest of a draw's variance is that of the images, which all splits have in common.
