@@ -81,11 +81,12 @@ def test_several_passes_equal_one(alone, microbatch):
 
 def test_no_more_images_are_computed_at_once_than_the_limit_or_a_group():
     trainer = build_trainer(experiment(), ALONE, 3)
-    counts = {trainer.generator: [], trainer.discriminator: []}
-    for network, seen in counts.items():
-        network.register_forward_pre_hook(lambda _, x, seen=seen: seen.append(len(x[0])))
+    made, judged = [], []
+    trainer.generator.register_forward_pre_hook(lambda _, z: made.append(len(z[0])))
+    trainer.discriminator.register_forward_pre_hook(  # of images, and in how many passes they are
+        lambda _, x: judged.append(len(x[0]) // (*x, 1)[1])
+    )
     advance(trainer, 1)
-    made, judged = counts.values()
     assert made == [3, 3, 2] + 2 * [3, 1, 3, 1], "for D, and twice for each of G's groups"
     assert set(judged) == {4}
 
