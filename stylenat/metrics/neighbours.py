@@ -62,7 +62,6 @@ def exact_distances(x: np.ndarray, y: np.ndarray, i: np.ndarray, j: np.ndarray) 
     """Distances (p,) of the pairs x[i], y[j], in float64; those of copies are exactly 0."""
     squares = np.empty(len(i))
     step = max(1, NUMBERS // x.shape[1])
-
     for start in range(0, len(i), step):
         some = slice(start, start + step)
         differences = x[i[some]].astype(np.float64) - y[j[some]]
