@@ -24,7 +24,7 @@ def test_one_evaluation_by_hand():
     assert found.kept_bytes == 50_000 * 2048 * 4 + 2048**2 * 8
     assert found.samples_bytes == pytest.approx(4.6e9)
     assert found.gpu_bytes == pytest.approx(26e9)
-    assert found.metric_bytes == pytest.approx(2.24e9), "of as many reals"
+    assert found.metric_bytes == pytest.approx(2.46e9), "of as many reals"
     assert describe(found) == [
         (
             "evaluation, estimated for an H200: 0.12 GPU hours (0.1 to sample and store 50,000 images, by a "
@@ -32,7 +32,7 @@ def test_one_evaluation_by_hand():
         ),
         (
             "  disk: 0.44 GB kept, and 4.6 GB for each set of samples until it is read; memory: 26 GB of "
-            "the GPU, 2.2 GB for a metric"
+            "the GPU, 2.5 GB for a metric"
         ),
     ]
 
@@ -56,7 +56,7 @@ def test_the_rates_are_those_that_were_measured():
     assert row["images_per_second"] * 189.372e9 == pytest.approx(cost.RATE, rel=1e-3)
     assert row["memory_mb"] * 1e6 == pytest.approx(cost.SAMPLING_MEMORY * 256**2 * 128, rel=1e-2)
     metrics = read_json(ROOT / "benchmarks/results/metrics.json")["rows"]
-    most = max(it["memory_mb"] for it in metrics) * 1e6
+    most = max(it["memory_mb"] for it in metrics if it["program"] == "stylenat") * 1e6
     assert most == pytest.approx(cost.METRIC_MEMORY * 2 * 50_000 * 2048 * 4, rel=1e-2)
 
 

@@ -19,7 +19,7 @@ FACTOR = 2  # that the assumed rate may be wrong by
 STORING, DECODING = 1.3e-3 / 256**2, 0.95e-3 / 256**2  # seconds a pixel
 STORED = 92e3 / 256**2  # bytes a pixel
 # The most of any metric, in bytes for each byte of the features of both sets.
-METRIC_MEMORY = 2.24e9 / (2 * 50_000 * 2048 * 4)
+METRIC_MEMORY = 2.46e9 / (2 * 50_000 * 2048 * 4)
 
 
 class Network(NamedTuple):
