@@ -1,8 +1,31 @@
-"""Without a GPU, Triton kernels run in Triton's interpreter; it has to be told before its import."""
+"""Fixtures that more than one module of tests asks for."""
 
-import os
+from pathlib import Path
 
-import torch
+import pandas as pd
+import pytest
 
-if not torch.cuda.is_available():
-    os.environ.setdefault("TRITON_INTERPRET", "1")
+from stylenat.config import ModelConfig
+from stylenat.models import Generator, save_generator
+from stylenat.records import DataIdentity, Provenance
+from stylenat.report.published import read_published
+from tests.project import PUBLISHED_CSV
+from tests.tiny import MODEL
+from tests.weights import fill
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory) -> Path:
+    """A file of weights of a generator of 16² images, as training leaves it."""
+    path = tmp_path_factory.mktemp("weights") / "400.safetensors"
+    generator = Generator(ModelConfig(**MODEL))
+    generator.load_state_dict(fill(generator.state_dict()))
+    data = DataIdentity(name="photos", filter="lanczos", content_sha256="ab" * 32)
+    provenance = Provenance(experiment={"name": "tiny"}, step=400, images_seen=6400, data=data)
+    save_generator(path, generator, provenance)
+    return path
+
+
+@pytest.fixture(scope="session")
+def published() -> pd.DataFrame:
+    return read_published(PUBLISHED_CSV)

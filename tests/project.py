@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+PUBLISHED_CSV = ROOT / "config/published.csv"
 PARTS = ("Snakefile", "workflow", "config", "profiles", "envs", "stylenat")
 
 

@@ -14,7 +14,6 @@ from stylenat.models.directions import principal_directions, style_directions
 from stylenat.models.latents import MEAN_SEEDS, generate, render, styles
 from stylenat.steps import directions
 from tests.attention import normal
-from tests.test_sample import weights  # noqa: F401 (a fixture)
 
 CPU = torch.device("cpu")
 
@@ -37,7 +36,7 @@ def test_principal_directions_are_those_of_a_singular_value_decomposition():
     assert (found.vectors.gather(1, found.vectors.abs().argmax(1)[:, None]) > 0).all()
 
 
-def test_style_directions_are_those_that_layers_enlarge_most(weights):  # noqa: F811
+def test_style_directions_are_those_that_layers_enlarge_most(weights):
     generator = load_generator(weights)
     w = styles(generator, range(64))
     found = style_directions(generator, w, 5)
@@ -67,7 +66,7 @@ def test_as_many_directions_as_dimensions_at_most(count):
         principal_directions(torch.zeros(5, 32), count)
 
 
-def test_walks_pass_the_sample_and_change_it(weights):  # noqa: F811
+def test_walks_pass_the_sample_and_change_it(weights):
     generator = load_generator(weights)
     w = styles(generator, MEAN_SEEDS)
     start = styles(generator, [3])[0]
@@ -88,7 +87,7 @@ def test_walks_pass_the_sample_and_change_it(weights):  # noqa: F811
         assert change[0] > change[1] > change[2] and change[-1] > change[-2] > change[-3]
 
 
-def test_the_step_writes_pictures_and_vectors(weights, tmp_path):  # noqa: F811
+def test_the_step_writes_pictures_and_vectors(weights, tmp_path):
     options = {"principal": tmp_path / "p.png", "style": tmp_path / "s.png"}
     vectors = tmp_path / "v.npz"
     directions.run(

@@ -11,7 +11,6 @@ from stylenat.models import load_generator
 from stylenat.models.latents import generate
 from stylenat.pictures import tile
 from stylenat.steps import grid
-from tests.test_sample import weights  # noqa: F401 (a fixture)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +37,7 @@ def test_every_picture_is_where_it_belongs():
     assert (canvas[132:260, 262:] == 255).all()  # the place left over
 
 
-def test_the_step(weights, tmp_path):  # noqa: F811
+def test_the_step(weights, tmp_path):
     output = tmp_path / "grids" / "400.png"
     device = torch.device("cpu")
     grid.run(Namespace(weights=weights, seeds="0-3", output=output, truncation=0.7, device=device))

@@ -16,7 +16,6 @@ from stylenat.models import Generator, save_generator
 from stylenat.records import Provenance
 from stylenat.steps import sample
 from tests.server import serving
-from tests.test_sample import weights  # noqa: F401 (a fixture)
 from tests.tiny import experiment
 
 
@@ -51,7 +50,7 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def host(weights, cache, monkeypatch):  # noqa: F811
+def host(weights, cache, monkeypatch):
     with serving(Host) as server:
         server.files, server.asked = {}, []
         server.files["/me/faces/resolve/main/model.safetensors"] = weights.read_bytes()
@@ -77,7 +76,7 @@ def other(path):
     return path
 
 
-def test_a_name_is_downloaded_once_and_then_used_offline(weights, host, cache, monkeypatch):  # noqa: F811
+def test_a_name_is_downloaded_once_and_then_used_offline(weights, host, cache, monkeypatch):
     assert same(stylenat.load_generator("me/faces"), weights)
     url = f"{host.url}/me/faces/resolve/main/model.safetensors"
     assert read_json(cache / "checksums.json") == {url: sha256(weights)}
@@ -88,14 +87,14 @@ def test_a_name_is_downloaded_once_and_then_used_offline(weights, host, cache, m
     assert host.asked == []
 
 
-def test_an_address_is_downloaded_once(weights, host):  # noqa: F811
+def test_an_address_is_downloaded_once(weights, host):
     host.files["/x.safetensors"] = weights.read_bytes()
     for _ in range(2):
         assert same(stylenat.load_generator(f"{host.url}/x.safetensors"), weights)
     assert host.asked == ["/x.safetensors"]
 
 
-def test_two_names_are_two_files(weights, host, tmp_path):  # noqa: F811
+def test_two_names_are_two_files(weights, host, tmp_path):
     host.files["/me/other/resolve/main/model.safetensors"] = other(
         tmp_path / "o.safetensors"
     ).read_bytes()
@@ -104,7 +103,7 @@ def test_two_names_are_two_files(weights, host, tmp_path):  # noqa: F811
     assert same(stylenat.load_generator("me/faces"), weights)
 
 
-def test_what_is_here_has_precedence(weights, host, tmp_path):  # noqa: F811
+def test_what_is_here_has_precedence(weights, host, tmp_path):
     mine = tmp_path / "me/faces/model.safetensors"
     other(mine)
     assert same(stylenat.load_generator("me/faces"), mine)
@@ -133,7 +132,7 @@ def test_a_folder_without_weights_is_one_sentence(tmp_path):
         stylenat.load_generator(tmp_path)
 
 
-def test_a_damaged_file_in_the_cache_is_fetched_again(weights, host, cache):  # noqa: F811
+def test_a_damaged_file_in_the_cache_is_fetched_again(weights, host, cache):
     stylenat.load_generator("me/faces")
     (path,) = cache.glob("*.safetensors")
     path.write_bytes(path.read_bytes()[:-1] + b"\0")
@@ -195,7 +194,7 @@ def test_processes_side_by_side_download_once(host, cache):
     assert len(json.loads((cache / "checksums.json").read_text())) == 1
 
 
-def test_steps_take_what_load_generator_takes(weights, host, tmp_path, monkeypatch, capsys):  # noqa: F811
+def test_steps_take_what_load_generator_takes(weights, host, tmp_path, monkeypatch, capsys):
     publish = tmp_path / "me2"
     publish.mkdir()
     (publish / "model.safetensors").write_bytes(weights.read_bytes())

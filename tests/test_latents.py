@@ -17,7 +17,6 @@ from stylenat.models import load_generator
 from stylenat.models.latents import generate, mean_style, render, styles
 from stylenat.pictures import save_animation, tile
 from stylenat.steps import attention, copies, latents
-from tests.test_sample import weights  # noqa: F401 (a fixture)
 
 CPU = torch.device("cpu")
 
@@ -42,7 +41,7 @@ def near(found: np.ndarray, expected: np.ndarray) -> bool:
     return np.abs(found.astype(int) - expected).max() <= 1
 
 
-def test_truncation_leads_from_the_mean_to_the_sample(weights, shown):  # noqa: F811
+def test_truncation_leads_from_the_mean_to_the_sample(weights, shown):
     generator = load_generator(weights)
     _, facts = latents.draw_truncation(generator)
     pictures, rows, columns = shown[0][0]
@@ -56,7 +55,7 @@ def test_truncation_leads_from_the_mean_to_the_sample(weights, shown):  # noqa: 
 
 
 def test_mixing_takes_coarse_styles_from_the_row_and_fine_ones_from_the_column(
-    weights,  # noqa: F811
+    weights,
     shown,
 ):
     generator = load_generator(weights)
@@ -78,7 +77,7 @@ def test_mixing_takes_coarse_styles_from_the_row_and_fine_ones_from_the_column(
     assert not near(pictures[3, 4], samples[2]) and not near(pictures[3, 4], samples[7])
 
 
-def test_interpolation_passes_the_seeds_and_returns(weights):  # noqa: F811
+def test_interpolation_passes_the_seeds_and_returns(weights):
     generator = load_generator(weights)
     frames, comment = latents.interpolate(generator)
     walks = 4
@@ -93,7 +92,7 @@ def test_interpolation_passes_the_seeds_and_returns(weights):  # noqa: F811
     assert near(last_leg[:, :132], tile(between[None], 1))
 
 
-def test_seeds_psi_layers_walks_and_frames_are_chosen(weights, shown):  # noqa: F811
+def test_seeds_psi_layers_walks_and_frames_are_chosen(weights, shown):
     generator = load_generator(weights)
     samples = dict(zip((3, 7, 11), generate(generator, [3, 7, 11]), strict=True))
     _, facts = latents.draw_truncation(generator, "7,3", [1.0, -0.5])
@@ -128,7 +127,7 @@ def test_seeds_psi_layers_walks_and_frames_are_chosen(weights, shown):  # noqa: 
         (lambda g: latents.interpolate(g, frames=0), "--frames is 0; give 1 or more"),
     ],
 )
-def test_what_cannot_be_drawn_is_one_sentence(weights, draw, message):  # noqa: F811
+def test_what_cannot_be_drawn_is_one_sentence(weights, draw, message):
     with pytest.raises(UserError, match=message):
         draw(load_generator(weights))
 
@@ -138,7 +137,7 @@ def step(monkeypatch, *arguments) -> None:
     latents.main()
 
 
-def test_the_latents_step_draws_what_has_an_output(weights, tmp_path, monkeypatch, caplog):  # noqa: F811
+def test_the_latents_step_draws_what_has_an_output(weights, tmp_path, monkeypatch, caplog):
     path = tmp_path / "x.gif"
     step(
         monkeypatch, "--weights", weights, "--interpolation", path, "--walks", "5,6", "--frames", 3
@@ -151,7 +150,7 @@ def test_the_latents_step_draws_what_has_an_output(weights, tmp_path, monkeypatc
     assert "nothing is to be drawn; give --truncation" in caplog.text
 
 
-def test_the_latents_step_writes_its_facts(weights, tmp_path, monkeypatch):  # noqa: F811
+def test_the_latents_step_writes_its_facts(weights, tmp_path, monkeypatch):
     kinds = {"truncation": "png", "mixing": "png", "interpolation": "gif"}
     paths = {name: tmp_path / f"{name}.{kind}" for name, kind in kinds.items()}
     options = [part for name, path in paths.items() for part in (f"--{name}", path)]
@@ -197,7 +196,7 @@ def test_an_mp4_that_cannot_be_encoded_leaves_nothing(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_attention_step(weights, tmp_path):  # noqa: F811
+def test_the_attention_step(weights, tmp_path):
     options = {
         "weights": weights, "device": CPU, "seed": 2, "mean_query": tmp_path / "m.png",
         "neighbourhoods": tmp_path / "n.png",
@@ -211,7 +210,7 @@ def test_the_attention_step(weights, tmp_path):  # noqa: F811
 
 
 @pytest.fixture
-def found(weights, tmp_path):  # noqa: F811
+def found(weights, tmp_path):
     """A training set that holds sample 1, and neighbours that say so."""
     generator = load_generator(weights)
     training = [np.full((16, 16, 3), level, np.uint8) for level in (10, 20, 30, 40, 50)]

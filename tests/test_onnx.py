@@ -23,7 +23,7 @@ from stylenat.report import play as page
 from stylenat.steps import export, play
 from tests.browser import CHROMIUM, Browser
 from tests.project import ROOT
-from tests.test_sample import MODEL, weights  # noqa: F401 (a fixture)
+from tests.tiny import MODEL
 from tests.weights import fill
 
 RUNTIME = ROOT / "results/weights/onnxruntime-web.tgz"
@@ -91,7 +91,7 @@ def test_neighbourhoods_without_bias_export():
     assert_same(generator_of(relative_position_bias=False), "z")
 
 
-def test_the_step_writes_a_file_that_says_whose_it_is(weights, tmp_path):  # noqa: F811
+def test_the_step_writes_a_file_that_says_whose_it_is(weights, tmp_path):
     packages()
     export.run(Namespace(weights=weights, source="z", output=tmp_path / "x.onnx"))
     session = session_of((tmp_path / "x.onnx").read_bytes())
@@ -102,7 +102,7 @@ def test_the_step_writes_a_file_that_says_whose_it_is(weights, tmp_path):  # noq
     assert np.abs(picture - next(generate(load_generator(weights), [5]))).max() <= 1
 
 
-def test_a_missing_package_is_one_sentence_first(weights, tmp_path, monkeypatch):  # noqa: F811
+def test_a_missing_package_is_one_sentence_first(weights, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     arguments = {"weights": weights, "output": tmp_path / "out"}
     for step, options in ((export, {"source": "z"}), (play, {"runtime": tmp_path / "none"})):
@@ -164,7 +164,7 @@ def test_another_runtime_is_refused(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def browser(weights, tmp_path_factory):  # noqa: F811
+def browser(weights, tmp_path_factory):
     """The page of `weights`, opened from disk in Chromium."""
     packages()
     if CHROMIUM is None:
@@ -205,7 +205,7 @@ def near(a: np.ndarray, b: np.ndarray) -> bool:
     return np.abs(a.astype(int) - b).max() <= 1
 
 
-def test_the_page_shows_what_python_samples(browser, weights):  # noqa: F811
+def test_the_page_shows_what_python_samples(browser, weights):
     generator = load_generator(weights)
     first, second = generate(generator, range(2))
     assert near(shown(browser), first) and near(shown(browser, "second"), second)

@@ -21,7 +21,6 @@ from stylenat.report.overview import STYLE, Training, training_of, write_overvie
 from stylenat.steps import compare
 from tests.test_figures import find
 from tests.test_report import experiment, fid, floor, published, table  # noqa: F401
-from tests.test_sample import weights  # noqa: F401 (a fixture)
 
 DATA = Dataset(
     name="faces32", count=10000, source="avatars <b>", creator="Somebody", licence="CC BY 4.0",
@@ -137,7 +136,7 @@ def images(path, count: int, side: int) -> np.ndarray:
     return made
 
 
-def test_the_picture_shows_the_first_reals_above_the_first_samples(weights, tmp_path):  # noqa: F811
+def test_the_picture_shows_the_first_reals_above_the_first_samples(weights, tmp_path):
     generator = load_generator(weights)
     side = generator.config.image_size
     reals = images(tmp_path / "r.lmdb", 40, side)
@@ -154,7 +153,7 @@ def test_the_picture_shows_the_first_reals_above_the_first_samples(weights, tmp_
     assert first[0] < last[0] < below[0] < end[0], "rows"
 
 
-def test_too_few_reals_are_refused(weights, tmp_path):  # noqa: F811
+def test_too_few_reals_are_refused(weights, tmp_path):
     images(tmp_path / "r.lmdb", 3, 16)
     with pytest.raises(UserError, match="holds 3 images; the picture needs 32"):
         compare.run(Namespace(data=tmp_path / "r.lmdb", weights=weights, device="cpu"))

@@ -29,7 +29,6 @@ from stylenat.steps import publish
 from tests.project import ROOT
 from tests.server import serving
 from tests.test_hub import Host
-from tests.test_sample import weights  # noqa: F401 (a fixture)
 from tests.tiny import experiment
 
 CPU = torch.device("cpu")
@@ -56,7 +55,7 @@ def table(path, *rows):
     return path
 
 
-def run(weights, output, **options):  # noqa: F811
+def run(weights, output, **options):
     defaults = {"tables": [], "licence": "cc-by-4.0", "seeds": "0-3", "truncation": None}
     arguments = {"weights": weights, "output": output, "device": CPU, "push": None} | defaults
     publish.run(Namespace(**(arguments | options)))
@@ -70,7 +69,7 @@ def parts(folder):
     return yaml.safe_load(header), body
 
 
-def test_a_folder_holds_weights_configuration_card_and_samples(weights, tmp_path):  # noqa: F811
+def test_a_folder_holds_weights_configuration_card_and_samples(weights, tmp_path):
     folder = run(weights, tmp_path / "out", truncation=0.7)
     assert tuple(sorted(path.name for path in folder.iterdir())) == CARD
     assert (folder / "model.safetensors").read_bytes() == weights.read_bytes()
@@ -84,7 +83,7 @@ def test_a_folder_holds_weights_configuration_card_and_samples(weights, tmp_path
         assert image.text == {"seeds": "0-3", "truncation": "0.7"}
 
 
-def test_the_card_without_tables_says_that_nothing_was_measured(weights, tmp_path):  # noqa: F811
+def test_the_card_without_tables_says_that_nothing_was_measured(weights, tmp_path):
     header, body = parts(run(weights, tmp_path))
     assert header["license"] == "cc-by-4.0" and header["library_name"] == "stylenat"
     assert header["pipeline_tag"] == "unconditional-image-generation" and header["datasets"] == [
@@ -99,7 +98,7 @@ def test_the_card_without_tables_says_that_nothing_was_measured(weights, tmp_pat
     assert "![Samples](samples.png)" in body and "2211.05770" in body
 
 
-def test_numbers_are_the_rows_of_these_weights_with_protocol_and_floor(weights, tmp_path):  # noqa: F811
+def test_numbers_are_the_rows_of_these_weights_with_protocol_and_floor(weights, tmp_path):
     digest = sha256(weights)
     metrics = table(
         tmp_path / "metrics.csv",
@@ -146,7 +145,7 @@ def test_numbers_are_the_rows_of_these_weights_with_protocol_and_floor(weights, 
         (None, r"t\.csv cannot be read as a table"),
     ],
 )
-def test_what_is_no_table_is_one_sentence(weights, tmp_path, content, message):  # noqa: F811
+def test_what_is_no_table_is_one_sentence(weights, tmp_path, content, message):
     path = tmp_path / "t.csv"
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -156,14 +155,14 @@ def test_what_is_no_table_is_one_sentence(weights, tmp_path, content, message): 
 
 
 @pytest.mark.parametrize("column", ["sets", "n_real", "resolution"])
-def test_a_column_that_the_card_needs_is_named(weights, tmp_path, column):  # noqa: F811
+def test_a_column_that_the_card_needs_is_named(weights, tmp_path, column):
     frame = frame_of([row(sha256(weights))], METRIC_COLUMNS).drop(columns=column)
     frame.to_csv(tmp_path / "t.csv", index=False)
     with pytest.raises(UserError, match=f"has no column {column}; give a table"):
         run(weights, tmp_path / "out", tables=[tmp_path / "t.csv"])
 
 
-def test_a_table_of_other_weights_is_refused(weights, tmp_path):  # noqa: F811
+def test_a_table_of_other_weights_is_refused(weights, tmp_path):
     path = table(tmp_path / "t.csv", row("0" * 64), floor())
     with pytest.raises(
         UserError, match=f"no measurement of these weights .SHA-256 {sha256(weights)}"
@@ -179,7 +178,7 @@ def test_a_table_of_other_weights_is_refused(weights, tmp_path):  # noqa: F811
         ("My own, 2", {"license": "other", "license_name": "my-own-2"}),
     ],
 )
-def test_licences_are_identifiers_of_the_hub_or_named(weights, tmp_path, caplog, licence, expected):  # noqa: F811
+def test_licences_are_identifiers_of_the_hub_or_named(weights, tmp_path, caplog, licence, expected):
     header, body = parts(run(weights, tmp_path, licence=licence))
     assert {k: v for k, v in header.items() if k.startswith("license")} == expected
     assert ("no --licence is given" in caplog.text) == (licence == "unknown")
@@ -199,7 +198,7 @@ def test_paths_in_the_header_are_named_before_they_become_public(tmp_path, caplo
     assert "Trained on dots" in body and "batches of 8, seed 3" in body
 
 
-def test_publishing_a_folder_into_itself_keeps_the_weights(weights, tmp_path):  # noqa: F811
+def test_publishing_a_folder_into_itself_keeps_the_weights(weights, tmp_path):
     folder = run(weights, tmp_path)
     before = (folder / "model.safetensors").read_bytes()
     run(folder / "model.safetensors", folder)
@@ -237,7 +236,7 @@ def hub(monkeypatch):
     return stand_in
 
 
-def test_an_upload_sends_what_was_written_and_nothing_else(weights, tmp_path, hub, caplog):  # noqa: F811
+def test_an_upload_sends_what_was_written_and_nothing_else(weights, tmp_path, hub, caplog):
     caplog.set_level("INFO")
     (tmp_path / "private.txt").write_text("mine")
     run(weights, tmp_path, push="me/faces")
@@ -250,7 +249,7 @@ def test_an_upload_sends_what_was_written_and_nothing_else(weights, tmp_path, hu
     assert body.lstrip().startswith("# faces\n") and 'generate("me/faces", ' in body
 
 
-def test_what_the_hub_refuses_is_one_sentence(weights, tmp_path, hub):  # noqa: F811
+def test_what_the_hub_refuses_is_one_sentence(weights, tmp_path, hub):
     hub.fails = RuntimeError("401 Client Error.\n\nUnauthorized for url")
     with pytest.raises(UserError) as error:
         run(weights, tmp_path / "out", push="me/faces")
@@ -260,14 +259,14 @@ def test_what_the_hub_refuses_is_one_sentence(weights, tmp_path, hub):  # noqa: 
 
 
 @pytest.mark.parametrize("name", ["faces", "a/b/c", "https://hub/me/x", "me/", "../x", "me/ä"])
-def test_names_that_no_repository_has_are_refused_first(weights, tmp_path, hub, name):  # noqa: F811
+def test_names_that_no_repository_has_are_refused_first(weights, tmp_path, hub, name):
     assert not is_repository(name)
     with pytest.raises(UserError, match="is no name of a repository; write user/name"):
         run(weights, tmp_path / "out", push=name)
     assert not (tmp_path / "out").exists() and hub.calls == []
 
 
-def test_without_the_package_there_is_one_sentence_first(weights, tmp_path, monkeypatch):  # noqa: F811
+def test_without_the_package_there_is_one_sentence_first(weights, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(UserError, match="pip install huggingface_hub"):
         run(weights, tmp_path / "out", push="me/faces")
@@ -337,7 +336,7 @@ class ModelHub(Host):
         self.wfile.write(content)
 
 
-def push(weights, output, url, token):  # noqa: F811
+def push(weights, output, url, token):
     """The command, because huggingface_hub reads these variables when it is imported."""
     pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
     environment = os.environ | {
@@ -351,7 +350,7 @@ def push(weights, output, url, token):  # noqa: F811
     )
 
 
-def test_what_is_uploaded_is_what_others_load(weights, tmp_path, monkeypatch):  # noqa: F811
+def test_what_is_uploaded_is_what_others_load(weights, tmp_path, monkeypatch):
     with serving(ModelHub) as server:
         server.files, server.asked = {}, []
         done = push(weights, tmp_path, server.url, "hf_mine")
@@ -365,7 +364,7 @@ def test_what_is_uploaded_is_what_others_load(weights, tmp_path, monkeypatch):  
     assert (found == next(generate(publish.load_generator(weights), [3]))).all()
 
 
-def test_an_upload_without_a_login_is_one_sentence(weights, tmp_path):  # noqa: F811
+def test_an_upload_without_a_login_is_one_sentence(weights, tmp_path):
     with serving(ModelHub) as server:
         server.files, server.asked = {}, []
         done = push(weights, tmp_path, server.url, "hf_wrong")

@@ -18,7 +18,7 @@ from stylenat.data.store import ImageStore
 from stylenat.errors import UserError
 from stylenat.images import to_uint8
 from stylenat.io import sha256
-from stylenat.models import Generator, load_generator, read_header, save_generator
+from stylenat.models import load_generator, read_header, save_generator
 from stylenat.models.latents import (
     computed_mean_style,
     generate,
@@ -27,34 +27,9 @@ from stylenat.models.latents import (
     parse_seeds,
 )
 from stylenat.models.weights import save_tensors
-from stylenat.records import DataIdentity, Provenance
+from stylenat.records import Provenance
 from stylenat.steps import sample
-from tests.weights import fill
-
-MODEL = {
-    "image_size": 16,
-    "channel_max": 32,
-    "channel_base": 1024,
-    "channel_multiplier": 1,
-    "style_dim": 32,
-    "mapping_layers": 2,
-    "mapping_lr": 0.01,
-    "min_heads": 2,
-    "mlp_ratio": 2,
-    "kernels": [[3], [7], [7]],
-    "dilations": [[1], [1], [1, 2]],
-}
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "400.safetensors"
-    generator = Generator(ModelConfig(**MODEL))
-    generator.load_state_dict(fill(generator.state_dict()))
-    data = DataIdentity(name="photos", filter="lanczos", content_sha256="ab" * 32)
-    provenance = Provenance(experiment={"name": "tiny"}, step=400, images_seen=6400, data=data)
-    save_generator(path, generator, provenance)
-    return path
+from tests.tiny import MODEL
 
 
 def run(weights: Path, output: Path, seeds: str, **options) -> Path:

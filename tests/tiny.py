@@ -1,8 +1,23 @@
-"""A complete experiment that trains in milliseconds, for tests."""
+"""A complete experiment that trains in milliseconds, and a generator that is a little larger."""
 
 from stylenat.config import ExperimentConfig, ModelConfig, TrainingConfig, WidthConfig
 
 SIZE = 16
+
+# Two heads at every level, of two kinds at the last: of the weights that tests share.
+MODEL = {
+    "image_size": 16,
+    "channel_max": 32,
+    "channel_base": 1024,
+    "channel_multiplier": 1,
+    "style_dim": 32,
+    "mapping_layers": 2,
+    "mapping_lr": 0.01,
+    "min_heads": 2,
+    "mlp_ratio": 2,
+    "kernels": [[3], [7], [7]],
+    "dilations": [[1], [1], [1, 2]],
+}
 
 
 def experiment(**training) -> ExperimentConfig:
