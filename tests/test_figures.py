@@ -13,7 +13,7 @@ from stylenat.config import ModelConfig
 from stylenat.pictures import fit, save_animation
 from stylenat.report import style
 from stylenat.report.attention import GroupMaps, draw_mean_query, draw_neighbourhoods
-from stylenat.report.measured import Measured, Speed
+from stylenat.report.measured import Floor, Measured, Speed
 from stylenat.report.mosaic import draw_mosaic
 from stylenat.report.progress import draw_progress
 from stylenat.report.published import read_published
@@ -33,8 +33,8 @@ def measured(experiment: str = "ffhq256", **changes) -> Measured:
     values = {
         "experiment": experiment, "dataset": "ffhq256", "resolution": 256, "table": "fid",
         "protocol": "fid50k", "comparable": True, "steps": (0, 100, 200),
-        "images": (0, 6400, 12800), "values": (300.0, 8.0, 2.5), "floor": 0.5,
-        "floor_of": "halves of the reals", "params_m": 48.9,
+        "images": (0, 6400, 12800), "values": (300.0, 8.0, 2.5),
+        "floor": Floor(0.5, "halves of the reals"), "params_m": 48.9,
         "speeds": (Speed(1, 30.0, 48.9, "GPU"), Speed(64, 50.0, 48.9, "GPU")),
     }  # fmt: skip
     return Measured(**(values | changes))

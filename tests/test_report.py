@@ -308,7 +308,7 @@ def test_figures_show_the_last_snapshot_where_it_was_measured(published, result_
     measured = {ours.experiment: ours for ours in read_measured(result_tables)}
     assert measured["ffhq256"].values == (4.0, 2.31)
     assert measured["ffhq256"].comparable and not measured["galaxies32"].comparable
-    assert measured["galaxies32"].floor == 24.0
+    assert measured["galaxies32"].floor.value == 24.0
     assert measured["galaxies32"].params_m == 0.24
     assert [s.batch_size for s in measured["galaxies32"].speeds] == [16]  # not upstream's protocol
     with style.styled():

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 from matplotlib.colors import to_rgba
@@ -11,7 +10,7 @@ from matplotlib.patches import Rectangle
 
 from stylenat.blocks.hydra import HeadGroup
 from stylenat.report.board import FONT, GAP, LINE, SIDE, WIDTH, Board, blank
-from stylenat.report.style import BLACK, SKY, VERMILLION, text_width
+from stylenat.report.style import BLACK, SKY, VERMILLION, Look, text_width
 
 COLOURS = "viridis"
 LARGEST = 1.1  # inches of a map's side, at most
@@ -138,8 +137,8 @@ def _draw_panel(
     values = weights[weights > 0]
     colours = np.tile(to_rgba(VERMILLION), (len(keys), 1))
     colours[:, 3] = values / values.max()
-    shown: dict[str, Any] = {"facecolors": colours, "edgecolors": "white", "linewidths": 0.3}
-    framed: dict[str, Any] = {"facecolors": "none", "edgecolors": SKY, "linewidths": 1.5}
+    shown: Look = {"facecolors": colours, "edgecolors": "white", "linewidths": 0.3}
+    framed: Look = {"facecolors": "none", "edgecolors": SKY, "linewidths": 1.5}
     framed["joinstyle"] = "miter"
 
     def draw(top: int, left: int, length: int, x: float, y: float, side: float) -> None:

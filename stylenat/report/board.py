@@ -9,7 +9,7 @@ from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from stylenat.report.style import BLACK, DPI, PAGE, new_figure, text_width
+from stylenat.report.style import BLACK, DPI, PAGE, Look, new_figure, text_width
 
 FONT = 7.5  # points
 LINE = 0.15  # inches that a line of text takes
@@ -32,7 +32,7 @@ class Board:
 
     def write(self, x: float, y: float, text: str, align: str = "center", **options: Any) -> None:
         """Text whose middle is at height y."""
-        look: dict[str, Any] = {"fontsize": FONT, "color": BLACK, "va": "center", "ha": align}
+        look: Look = {"fontsize": FONT, "color": BLACK, "va": "center", "ha": align}
         self.axes.text(x, y, text, **look | options)
 
     def squares(

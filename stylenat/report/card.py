@@ -6,11 +6,11 @@ The metadata's keys are those of https://github.com/huggingface/hub-docs/blob/ma
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import yaml
 
 from stylenat.config import ModelConfig
+from stylenat.io import Json
 from stylenat.records import Provenance
 from stylenat.report.rows import Record, model_name
 
@@ -95,9 +95,9 @@ def write_card(about: Published) -> str:
     return f"---\n{header}---\n\n{_body(about)}"
 
 
-def metadata(about: Published) -> dict[str, Any]:
+def metadata(about: Published) -> Json:
     """The card's header as plain types, keys of the hub."""
-    header = {
+    header: Json = {
         **_licence(about.licence),
         "library_name": LIBRARY,
         "pipeline_tag": TASK["type"],
@@ -117,7 +117,7 @@ def _licence(licence: str) -> dict[str, str]:
     return {"license": "other", "license_name": re.sub(r"[^\w.]+", "-", licence.lower()).strip("-")}
 
 
-def _results(about: Published) -> list[dict[str, Any]]:
+def _results(about: Published) -> list[Json]:
     """Against the training images, and against held-out ones where there were any."""
     results = []
     for split, key in (("train", "value"), ("held-out", "held_out")):
@@ -134,7 +134,7 @@ def _results(about: Published) -> list[dict[str, Any]]:
     return results
 
 
-def _metric(row: Record, key: str) -> dict[str, Any]:
+def _metric(row: Record, key: str) -> Json:
     kept = ["protocol", "better", "sets", "n_generated", "extractor", "filter", "commit"]
     kept += ["std", "n_real"] if key == "value" else ["held_out_std", "n_real_held_out"]
     arguments = {name: row[name] for name in kept if row.get(name) is not None}

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import cast
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -51,7 +50,9 @@ def place_labels(axes: Axes, labels: list[Label]) -> None:
 
     The figure's layout must be final, for texts are measured in pixels.
     """
-    renderer = cast(FigureCanvasAgg, axes.figure.canvas).get_renderer()
+    canvas = axes.figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg)  # as new_figure makes it
+    renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
     scale = axes.figure.dpi / 72  # pixels per point
     frame = _array(axes.get_window_extent(renderer).padded(-2 * PADDING * scale))
     centres = axes.transData.transform([(label.x, label.y) for label in labels])
@@ -124,7 +125,8 @@ def _arrange(places: list[Places]) -> list[int]:
 
     def costs(index: int, chosen: list[int]) -> np.ndarray:
         others = (conflicts[index, other][:, chosen[other]] for other in count if other != index)
-        return places[index].costs + sum(others)
+        total: np.ndarray = places[index].costs + sum(others)
+        return total
 
     best, best_cost = [], np.inf
     for start in range(STARTS):
@@ -143,7 +145,8 @@ def _conflicts(first: Places, second: Places) -> np.ndarray:
     """(p, q) costs of texts on texts and of leaders through texts."""
     costs: np.ndarray = 10 * _overlap(first.boxes[:, None], second.boxes)
     costs += 50 * _inside(first.leaders[:, :, None], second.boxes).sum(1)
-    return costs + 50 * _inside(second.leaders[:, :, None], first.boxes).sum(1).T
+    costs += 50 * _inside(second.leaders[:, :, None], first.boxes).sum(1).T
+    return costs
 
 
 def _array(box: Bbox) -> np.ndarray:

@@ -67,9 +67,10 @@ def rounded(value: float | None, margin: float | None = None) -> str:
 
 def mark(difference: float, *margins: float | None) -> str:
     """Whether a difference of values with such margins is one; nothing where a margin isn't known."""
-    if any(margin is None or pd.isna(margin) for margin in (difference, *margins)):
+    known = [margin for margin in margins if margin is not None and not math.isnan(margin)]
+    if math.isnan(difference) or len(known) < len(margins):
         return ""
-    return APART if abs(difference) > math.hypot(*margins) else NOT_APART
+    return APART if abs(difference) > math.hypot(*known) else NOT_APART
 
 
 def table(heads: Mapping[str, str], rows: Sequence[Sequence[str]]) -> str:

@@ -21,6 +21,14 @@ class Speed:
 
 
 @dataclass(frozen=True)
+class Floor:
+    """What real images alone get."""
+
+    value: float
+    of: str  # what was compared with what, in words
+
+
+@dataclass(frozen=True)
 class Measured:
     """An experiment's values under one protocol, oldest snapshot first."""
 
@@ -33,8 +41,7 @@ class Measured:
     steps: tuple[int | None, ...]
     images: tuple[int | None, ...]  # seen in training until then
     values: tuple[float, ...]
-    floor: float | None
-    floor_of: str | None  # what was compared with what, in words
+    floor: Floor | None
     params_m: float | None
     speeds: tuple[Speed, ...]
 
@@ -106,8 +113,7 @@ def _measured(frame: pd.DataFrame, speeds: dict[str, tuple[Speed, ...]]) -> Meas
         steps=_integers(snapshots["step"]),
         images=_integers(snapshots["images_seen"]),
         values=tuple(snapshots["value"]),
-        floor=None if floors.empty else floors["value"].iloc[0],
-        floor_of=None if floors.empty else floors["method"].iloc[0],
+        floor=None if floors.empty else Floor(floors["value"].iloc[0], floors["method"].iloc[0]),
         params_m=counted[0] if counted else None,
         speeds=own_speeds,
     )

@@ -50,8 +50,13 @@ def read_runtime(path: Path) -> dict[str, bytes]:
             f"{path} is not the npm package onnxruntime-web {VERSION} (its sha256 is {found}, not "
             f"{RUNTIME_SHA256}; {described(path)}); {how}."
         )
+    files = {}
     with tarfile.open(path) as archive:
-        return {name: archive.extractfile(member).read() for name, member in FILES.items()}
+        for name, member in FILES.items():
+            file = archive.extractfile(member)
+            assert file is not None  # the digest is that of an archive in which this is a file
+            files[name] = file.read()
+    return files
 
 
 def write_play(

@@ -1,7 +1,6 @@
 """How the distance to the real images fell during training, for all experiments together."""
 
 from itertools import cycle
-from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -19,6 +18,7 @@ from stylenat.report.style import (
     PURPLE,
     SKY,
     VERMILLION,
+    Look,
     panels,
     set_range,
 )
@@ -60,14 +60,14 @@ def _draw_panel(ax: Axes, members: list[Measured], published: pd.DataFrame) -> N
     )
     values = [value for ours in members for value in ours.values]
     for ours, (color, marker) in zip(members, cycle(LOOKS), strict=False):
-        look: dict[str, Any] = {"color": color, "label": ours.experiment}
+        look: Look = {"color": color, "label": ours.experiment}
         images = [seen for seen in ours.images if seen is not None]
         if len(images) < len(ours.values):
             ax.axhline(ours.values[-1], linestyle="-.", **look)
         else:
             ax.plot(images, ours.values, marker=marker, markersize=4, **look)
-    floors = {ours.floor: ours.floor_of for ours in members if ours.floor is not None}
-    named: set[str | None] = set()
+    floors = {ours.floor.value: ours.floor.of for ours in members if ours.floor is not None}
+    named: set[str] = set()
     for floor, of in floors.items():
         ax.axhline(floor, color=GREY, linestyle="--", label=None if of in named else f"floor: {of}")
         named.add(of)

@@ -1,10 +1,11 @@
 """FID against parameters and against throughput: the literature and what was measured here."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field, replace
 from statistics import median
 from textwrap import fill
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -15,17 +16,19 @@ from stylenat.errors import UserError
 from stylenat.report.labels import Label, place_labels
 from stylenat.report.measured import Measured
 from stylenat.report.published import TRUST, published_rows
-from stylenat.report.style import BLACK, GREY, PAGE, SKY, VERMILLION, new_figure, set_range
+from stylenat.report.style import BLACK, GREY, PAGE, SKY, VERMILLION, Look, new_figure, set_range
 
 AREA = 4.0  # of a bubble, square points per million parameters
 EXAMPLE = 50  # million parameters, for the legend
 PLAIN = 70.0  # of a marker whose size says nothing
 OUTLIER = 4.0  # times a panel's median FID: named at its edge instead of squeezing it flat
 
-DIAMOND = {"marker": "D", "color": BLACK, "markeredgecolor": "white", "markersize": 5}
-RING = {"marker": "o", "color": "none", "markeredgecolor": BLACK, "markeredgewidth": 1.4}
-TRAIL = {"color": GREY, "marker": "D", "markersize": 4, "markerfacecolor": "white", "zorder": 2}
-FLOOR = {"color": GREY, "linestyle": "--", "linewidth": 1}
+DIAMOND: Look = {"marker": "D", "color": BLACK, "markeredgecolor": "white", "markersize": 5}
+RING: Look = {"marker": "o", "color": "none", "markeredgecolor": BLACK, "markeredgewidth": 1.4}
+TRAIL: Look = {
+    "color": GREY, "marker": "D", "markersize": 4, "markerfacecolor": "white", "zorder": 2,
+}  # fmt: skip
+FLOOR: Look = {"color": GREY, "linestyle": "--", "linewidth": 1}
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ def _base(method: str) -> str:
     return method.partition(" (")[0]
 
 
-def _published_point(row: dict, quantity: Quantity) -> Point:
+def _published_point(row: dict[Hashable, Any], quantity: Quantity) -> Point:
     base, _, variant = row["method"].rstrip(")").partition(" (")
     hardware = row["hardware"] if quantity.sized else ""
     # What the legend says of the hardware need not be said again at every point.
@@ -164,9 +167,9 @@ def _own_panels(quantity: Quantity, measured: list[Measured]) -> list[Panel]:
         panel = panels[key]
         panel.points += points
         if ours.floor is not None:
-            panel.floors[ours.floor] = ours.floor_of
+            panel.floors[ours.floor.value] = ours.floor.of
         panel.trails += _sweep(ours, quantity)
-        if quantity is PARAMETERS:
+        if quantity is PARAMETERS and ours.params_m is not None:
             panel.trails.append([(ours.params_m, value) for value in ours.values])
     return list(panels.values())
 
@@ -260,7 +263,12 @@ def _legend(panels: list[Panel], quantity: Quantity) -> list[Line2D]:
     """Only what occurs in some panel."""
     points = [point for panel in panels for point in panel.points]
     kinds = {point.kind for point in points}
-    published = {"marker": "o", "linestyle": "", "markersize": 7.5, "markeredgecolor": "white"}
+    published: Look = {
+        "marker": "o",
+        "linestyle": "",
+        "markersize": 7.5,
+        "markeredgecolor": "white",
+    }
     handles = []
     if "stylenat" in kinds:
         handles.append(Line2D([], [], **published, color=VERMILLION, label="StyleNAT, published"))

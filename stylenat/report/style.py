@@ -20,6 +20,8 @@ from stylenat.io import atomic
 VERMILLION, SKY, BLUE, GREEN, BLACK = "#d55e00", "#56b4e9", "#0072b2", "#009e73", "#1a1a1a"
 PURPLE, GREY = "#cc79a7", "#6b6b6b"
 
+Look = dict[str, Any]  # matplotlib's keyword arguments, each of a type of its own
+
 RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so figures look the same everywhere
     "font.size": 8,
