@@ -33,9 +33,9 @@ from stylenat.models import Generator
 from stylenat.models.weights import save_generator
 from stylenat.records import Provenance
 from stylenat.steps import experiment, pack, sample, statistics, tables
-from tests import test_report, tiny
+from tests import records, tiny
 from tests.colours import Colours
-from tests.test_report import PUBLISHED_CSV
+from tests.project import PUBLISHED_CSV
 
 DONE, REFUSED, DEFECT = 0, 10, 70  # exit codes of a child
 
@@ -194,8 +194,8 @@ def prepare(folder: Path) -> None:
     torch.manual_seed(0)
     save_generator(folder / "x.safetensors", Generator(tiny.experiment().model), Provenance(step=0))
     torch.save({"scale": torch.tensor([1.0, 0.5, 2.0])}, folder / "colours.pth")
-    write_json(folder / "experiment.json", test_report.experiment().to_dict())
-    write_json(folder / "fid50k.json", [test_report.fid(), test_report.floor()])
+    write_json(folder / "experiment.json", records.FFHQ256.to_dict())
+    write_json(folder / "fid50k.json", [records.fid(), records.floor()])
     images = random.integers(0, 256, (9, 8, 8, 3), np.uint8)
     values = {"name": "photos", "filter": "none", "source": "", "licence": "", "notes": []}
     writer.write_store(folder / "reals.lmdb", images, values)

@@ -10,18 +10,16 @@ import pytest
 import yaml
 
 from stylenat.ablations import Family
-from stylenat.config import ExperimentConfig
 from stylenat.errors import ConfigError, UserError
 from stylenat.experiments import resolve
 from stylenat.io import write_json
 from stylenat.report.ablation import Size, ablation_table, holm, paired, require_runs, verdicts
 from stylenat.report.page import write_page
 from stylenat.report.published import read_published
-from tests.project import ROOT, run
+from tests.project import PUBLISHED_CSV, ROOT, run
 from tests.tiny import experiment
 
 CONFIG = yaml.safe_load((ROOT / "config/config.yaml").read_text())
-PUBLISHED = ROOT / "config/published.csv"
 
 
 def with_ablation(**changes):
@@ -186,7 +184,7 @@ def table(metrics):
     names = FAMILY.experiments
     training = {name: [{"images_per_second": 10.0}, {"images_per_second": 30.0}] for name in names}
     speeds = [{"experiment": "b0", "timed": "z to image", "images_per_second": 5.0}]
-    published = read_published(PUBLISHED)
+    published = read_published(PUBLISHED_CSV)
     sizes = [Size(1000, 900, 2_000_000), Size(1000, 900, 2_000_000), Size(1013, 900, 3_000_000)]
     return ablation_table(FAMILY, metrics, training, speeds, configs, sizes, published)
 
@@ -259,8 +257,7 @@ def test_records_of_another_run_are_refused():
         require_runs(FAMILY, [record("z9", 1.0)])
 
 
-def test_low_trust_is_for_ablations_alone(tmp_path):
-    published = read_published(PUBLISHED)
+def test_low_trust_is_for_ablations_alone(published):
     low = published[published["trust"] == "low"]
     assert (low["ablation"] != "").all() and len(low) == 7
     assert set(published[published["ablation"] == "two-views"]["fid"]) == {2.046, 23.33}
@@ -272,7 +269,7 @@ def test_the_step_writes_table_page_and_figures(tmp_path):
     write_json(tmp_path / "speed.json", [])
     configs = []
     for name in ("a0", "b0", "c0"):
-        config = ExperimentConfig.from_dict(experiment().to_dict() | {"name": name})
+        config = experiment(name)
         write_json(tmp_path / f"{name}.json", config.to_dict())
         configs.append(tmp_path / f"{name}.json")
     records = []
@@ -286,7 +283,7 @@ def test_the_step_writes_table_page_and_figures(tmp_path):
         *("python", "-m", "stylenat.steps.ablation_table", "--metrics", tmp_path / "metrics.json"),
         *("--family", json.dumps(FAMILY.__dict__), "--training", *records),
         *("--throughput", tmp_path / "speed.json", "--experiments", *configs),
-        *("--published", PUBLISHED, "--output", outputs[0], "--html", outputs[1]),
+        *("--published", PUBLISHED_CSV, "--output", outputs[0], "--html", outputs[1]),
         *("--figures", *outputs[2:]),
     )
     assert done.returncode == 0, done.stderr

@@ -16,17 +16,12 @@ from stylenat.report.attention import GroupMaps, draw_mean_query, draw_neighbour
 from stylenat.report.measured import Floor, Measured, Speed
 from stylenat.report.mosaic import draw_mosaic
 from stylenat.report.progress import draw_progress
-from stylenat.report.published import read_published
 from stylenat.report.receptive import draw_receptive_fields, reach, views_of
 from stylenat.report.scatter import PARAMETERS, THROUGHPUT, draw_fid_scatter
-from tests.project import ROOT, run
+from tests.outputs import find
+from tests.project import run
 
 RANDOM = np.random.default_rng(0)
-
-
-@pytest.fixture(scope="module")
-def published():
-    return read_published(ROOT / "config/published.csv")
 
 
 def measured(experiment: str = "ffhq256", **changes) -> Measured:
@@ -220,16 +215,6 @@ def test_maps_are_drawn_over_the_pixels_they_belong_to():
 
 
 # ------------------------------------------------------------------------------ pixels
-
-
-def find(picture: np.ndarray, canvas: np.ndarray) -> tuple[int, int]:
-    """Where a picture lies in a canvas, pixel for pixel."""
-    side = len(picture)
-    for y, x in np.argwhere((canvas == picture[0, 0]).all(-1)):
-        part = canvas[y : y + side, x : x + side]
-        if part.shape == picture.shape and (part == picture).all():
-            return int(y), int(x)
-    raise AssertionError("the picture is not in the canvas")
 
 
 @pytest.mark.parametrize("side", [32, 256])

@@ -6,15 +6,9 @@ import pytest
 from stylenat.errors import UserError
 from stylenat.report.measured import read_measured
 from stylenat.report.progress import draw_progress
-from stylenat.report.published import read_published
 from stylenat.report.scatter import PARAMETERS, draw_fid_scatter
 from stylenat.report.style import styled
-from tests.test_report import PUBLISHED_CSV, fid, floor, lite0, table
-
-
-@pytest.fixture(scope="module")
-def published() -> pd.DataFrame:
-    return read_published(PUBLISHED_CSV)
+from tests.records import fid, floor, lite0, table
 
 
 def test_several_sampling_sets_are_a_mean_with_its_spread(published):

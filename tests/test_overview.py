@@ -2,7 +2,6 @@
 
 import re
 from argparse import Namespace
-from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
@@ -19,8 +18,8 @@ from stylenat.records import Dataset
 from stylenat.report import markup
 from stylenat.report.overview import STYLE, Training, training_of, write_overview
 from stylenat.steps import compare
-from tests.test_figures import find
-from tests.test_report import experiment, fid, floor, published, table  # noqa: F401
+from tests.outputs import Text, find
+from tests.records import FFHQ256, fid, floor, table
 
 DATA = Dataset(
     name="faces32", count=10000, source="avatars <b>", creator="Somebody", licence="CC BY 4.0",
@@ -30,23 +29,8 @@ HELD_OUT = DATA.model_copy(update={"name": "faces32.test", "count": 900})
 TRAINED = Training(1800, 28800, 282.0, "2 × cpu (Some, 1 threads)")
 
 
-class Text(HTMLParser):
-    """What a page says, without its style and tags."""
-
-    def __init__(self, page: str):
-        super().__init__()
-        self.parts: list[str] = []
-        self.feed(re.sub("<(style|title)>.*?</\\1>", "", page, flags=re.DOTALL))
-
-    def handle_data(self, data: str) -> None:
-        self.parts.append(data.strip())
-
-    def __str__(self) -> str:
-        return " ".join(part for part in self.parts if part)
-
-
 @pytest.fixture
-def page(tmp_path, published):  # noqa: F811
+def page(tmp_path, published):
     """A function that writes a page and says what is on it."""
     (tmp_path / "picture.png").write_bytes(b"\x89PNG")
 
@@ -54,7 +38,7 @@ def page(tmp_path, published):  # noqa: F811
         metrics = table(fid(values=[2.2, 2.42]), floor(), published=published).assign(**columns)
         path = tmp_path / "page.html"
         picture = tmp_path / "picture.png"
-        write_overview(path, experiment(), metrics, training, datasets, picture)
+        write_overview(path, FFHQ256, metrics, training, datasets, picture)
         return path.read_text()
 
     return write
@@ -88,13 +72,13 @@ def test_numbers_stand_beside_their_floor(page):
     assert " 2.31 ± 0.31 2.50 0.800 " in str(Text(page(held_out=2.5)))
 
 
-def test_an_attribute_says_how_well_it_can_be_read_and_what_is_missing(tmp_path, published):  # noqa: F811
+def test_an_attribute_says_how_well_it_can_be_read_and_what_is_missing(tmp_path, published):
     metrics = table(fid(), floor(), published=published).head(2).astype(object)
     metrics.loc[0, ["metric", "note"]] = ["attribute_tv_hairColor_inception", "no white hair"]
     metrics.loc[1, ["metric", "value"]] = ["attribute_accuracy_hairColor_inception", 0.755]
     (tmp_path / "picture.png").write_bytes(b"\x89PNG")
     path = tmp_path / "page.html"
-    write_overview(path, experiment(), metrics, TRAINED, [DATA], tmp_path / "picture.png")
+    write_overview(path, FFHQ256, metrics, TRAINED, [DATA], tmp_path / "picture.png")
     text = str(Text(path.read_text()))
     assert "right for 76% of real images no white hair 2.31 2.046" in text
     assert "accuracy" not in text

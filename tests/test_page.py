@@ -8,8 +8,9 @@ import pytest
 from stylenat.report.markup import chart, mark, rounded
 from stylenat.report.page import write_page
 from stylenat.report.speeds import throughput_table
-from tests.test_overview import Text
-from tests.test_report import experiment, fid, floor, lite0, published, speed, table  # noqa: F401
+from tests.outputs import Text
+from tests.records import FFHQ256, fid, floor, lite0, speed, table
+from tests.tiny import experiment
 
 HELD_OUT = {"held_out_values": [2.5], "held_out_uncertainty": 0.04, "n_real_held_out": 852}
 FLOOR = {"kind": "floor", "step": None, "floor_of": "held-out", "n_real": 852}
@@ -48,7 +49,7 @@ def test_a_difference_is_told_apart_by_both_intervals():
     assert mark(5.1, None, 4.0) == mark(float("nan"), 1.0) == "", "not known"
 
 
-def test_a_row_is_a_metric_with_marks(page, published):  # noqa: F811
+def test_a_row_is_a_metric_with_marks(page, published):
     sure = {"uncertainty": 0.05}
     records = [lite0(**sure, **HELD_OUT, held_out=2.5), lite0(**FLOOR, **sure, value=2.25)]
     _, text = page(table(*records, published=published, name="metrics"))
@@ -61,7 +62,7 @@ def test_a_row_is_a_metric_with_marks(page, published):  # noqa: F811
     assert "2.31 ± 0.10 2.500 ± 0.080 2.00 2,048, 852" in text, "other counts are not compared"
 
 
-def test_common_facts_stand_above_once_and_everything_behind_a_toggle(page, published):  # noqa: F811
+def test_common_facts_stand_above_once_and_everything_behind_a_toggle(page, published):
     precision = {"protocol": "prdc50k", "metric": "precision_inception", "better": "higher"}
     frame = table(fid(), fid(**precision), floor(), published=published, name="metrics")
     html, text = page(frame)
@@ -74,7 +75,7 @@ def test_common_facts_stand_above_once_and_everything_behind_a_toggle(page, publ
     assert all(f"<th>{column}</th>" in hidden for column in shown)
 
 
-def test_snapshots_are_a_chart_and_say_whether_the_last_is_told_apart(page, published):  # noqa: F811
+def test_snapshots_are_a_chart_and_say_whether_the_last_is_told_apart(page, published):
     values = {0: 380.0, 200: 2.0, 300: 2.3, 400: 2.31}
     records = [fid(step=s, value=v, uncertainty=0.03) for s, v in values.items()]
     html, text = page(table(*records, published=published))
@@ -86,7 +87,7 @@ def test_snapshots_are_a_chart_and_say_whether_the_last_is_told_apart(page, publ
     assert chart([(400, 2.31, 0.1)]) == ""
 
 
-def test_published_values_are_marked_where_they_compare(page, published):  # noqa: F811
+def test_published_values_are_marked_where_they_compare(page, published):
     _, text = page(table(fid(uncertainty=0.03), published=published))
     assert "2.310 ± 0.060 2.046 ≠" in text
     assert re.search(r"StyleSwin 2\.81 ≠ .*? as reported, primary", text)
@@ -94,7 +95,7 @@ def test_published_values_are_marked_where_they_compare(page, published):  # noq
     assert "≠" not in text.partition("Published")[2]
 
 
-def test_generators_side_by_side_are_told_apart_by_their_quartiles(page, published):  # noqa: F811
+def test_generators_side_by_side_are_told_apart_by_their_quartiles(page, published):
     names = ("ffhq256", "other", "third")
     speeds = [
         speed(images_per_second=v, images_per_second_q25=v - 2, images_per_second_q75=v + 2)
@@ -104,5 +105,5 @@ def test_generators_side_by_side_are_told_apart_by_their_quartiles(page, publish
     frame = throughput_table(speeds, [experiment(name) for name in names], published)
     _, text = page(frame, "side by side")
     assert "48.0 to 52.0" in text and "× 1.06 ≈" in text and "× 2.00 ≠" in text
-    _, text = page(throughput_table(speeds[:1], [experiment()], published))
+    _, text = page(throughput_table(speeds[:1], [FFHQ256], published))
     assert "×" not in text and "device cuda:0 (NVIDIA A100-SXM4-80GB)" in text

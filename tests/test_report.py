@@ -10,7 +10,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
 from stylenat.report import style
 from stylenat.report.curves import draw_training, read_training
@@ -19,98 +18,19 @@ from stylenat.report.page import write_page
 from stylenat.report.published import Reference, read_published, reference
 from stylenat.report.scatter import PARAMETERS, THROUGHPUT, draw_fid_scatter
 from stylenat.report.speeds import throughput_table
-from stylenat.report.tables import metric_table
-
-PUBLISHED_CSV = Path(__file__).parents[1] / "config" / "published.csv"
-VERSIONS = {"python": "3.12.0", "torch": "2.6.0"}
-A100 = "cuda:0 (NVIDIA A100-SXM4-80GB)"
-CPU = "cpu (Some Processor, 2 threads)"
-
-
-@pytest.fixture(scope="module")
-def published() -> pd.DataFrame:
-    return read_published(PUBLISHED_CSV)
-
-
-def experiment(name: str = "ffhq256", dataset: str = "ffhq256", size: int = 256):
-    widths = {
-        "image_size": size, "channel_max": 64, "channel_base": 8192, "channel_multiplier": 1,
-    }  # fmt: skip
-    model = {
-        "style_dim": 64, "mapping_layers": 2, "mapping_lr": 0.01, "min_heads": 2, "mlp_ratio": 4,
-        "kernels": [[3]] + [[7]] * 8, "dilations": [[1]] * 9,
-    }  # fmt: skip
-    training = {
-        "seed": 0, "weight_std": 0.02, "rgb_gain": 0.02, "position_scale": 0.0, "batch_size": 16,
-        "horizontal_flips": True,
-        "generator_lr": 1e-4, "discriminator_lr": 2e-4, "beta1": 0.0, "beta2": 0.99, "lr_decay_start": None,
-        "lr_decay_end": None, "r1_gamma": 1.0, "r1_interval": 16, "bcr_weight": 1.0,
-        "gradient_clip": 5.0, "ema_half_life": 100.0,
-    }  # fmt: skip
-    values = {
-        "name": name, "dataset": dataset, "model": widths | model, "discriminator": widths,
-        "training": training,
-    }  # fmt: skip
-    return ExperimentConfig.from_dict(values)
-
-
-def fid(**changes) -> dict:
-    """A snapshot's FID record under the published protocol."""
-    record = {
-        "experiment": "ffhq256", "dataset": "ffhq256", "resolution": 256, "kind": "snapshot",
-        "step": 400, "images_seen": 6400, "generator_sha256": "9e", "checkpoint": None,
-        "parameters": 48_921_000, "protocol": "fid50k", "metric": "fid", "better": "lower",
-        "value": 2.31, "uncertainty": None, "uncertainty_of": None, "seeds": ["0-49999"],
-        "n_generated": 50_000, "n_real": 50_000, "extractor": "inception", "weights_sha256": "67",
-        "filter": "lanczos", "dataset_sha256": "da", "device": A100, "dtype": "float32",
-        "versions": VERSIONS, "commit": "c0ffee",
-    }  # fmt: skip
-    record |= changes
-    return {"values": [record["value"]]} | record
-
-
-def floor(**changes) -> dict:
-    record = fid(kind="floor", step=None, images_seen=None, value=0.8, n_generated=35_000)
-    del record["parameters"], record["checkpoint"]
-    record |= {"n_real": 35_000, "generator_sha256": None} | changes
-    return record | {"values": [record["value"]]}
-
-
-def lite0(**changes) -> dict:
-    defaults = {
-        "experiment": "galaxies32", "dataset": "galaxies32", "resolution": 32,
-        "protocol": "fd_lite0", "metric": "fd_lite0", "extractor": "lite0", "filter": "none",
-        "n_generated": 2048, "n_real": 852, "device": CPU, "parameters": 240_000,
-    }  # fmt: skip
-    return fid(**(defaults | changes))
-
-
-def speed(**changes) -> dict:
-    record = {
-        "experiment": "ffhq256", "step": 0, "protocol": "median", "timed": "z to image", "batch_size": 64,
-        "images_per_second": 50.0, "images_per_second_q25": 49.0, "images_per_second_q75": 51.0,
-        "warmup": 50, "rounds": 200, "parameters": 48_921_000, "flops": 189_371_971_584, "device": A100,
-        "dtype": "float32", "backend": "tiles", "execution": "eager", "memory_mb": 900.0,
-        "versions": VERSIONS, "commit": "c0ffee",
-    }  # fmt: skip
-    return record | changes
-
-
-def table(*records: dict, published: pd.DataFrame, name: str | None = None) -> pd.DataFrame:
-    first = records[0]
-    owner = experiment(first["experiment"], first["dataset"], first["resolution"])
-    named = {f"{number}.json": record for number, record in enumerate(records)}
-    return metric_table(named, name or first["metric"], owner, published)
+from tests.project import PUBLISHED_CSV
+from tests.records import CPU, FFHQ256, fid, floor, lite0, speed, table
+from tests.tiny import experiment
 
 
 @pytest.fixture
 def result_tables(tmp_path, published) -> list[Path]:
     """Tables of a model on FFHQ-256 and of one on the embedded data, as files."""
-    trained, demo = experiment(), experiment("galaxies32", "galaxies32", 32)
+    demo = experiment("galaxies32", "galaxies32", 32)
     cpu = {"experiment": "galaxies32", "device": CPU, "parameters": 240_000}
     frames = {
         "ffhq256_fid": table(fid(value=4.0, step=200), fid(), floor(), published=published),
-        "ffhq256_throughput": throughput_table([speed()], [trained], published),
+        "ffhq256_throughput": throughput_table([speed()], [FFHQ256], published),
         "galaxies32_fd_lite0": table(
             lite0(value=1600.0, step=0), lite0(value=300.0), lite0(kind="floor", step=None, value=24.0),
             published=published,
@@ -242,7 +162,7 @@ def test_mismatching_records_are_refused(published, second, message):
 
 def test_throughput_says_what_is_comparable(published):
     records = [speed(), speed(batch_size=1), speed(dtype="tf32"), speed(device=CPU)]
-    frame = throughput_table(records, [experiment()], published)
+    frame = throughput_table(records, [FFHQ256], published)
     ours = frame[frame["kind"] == "measured"]
     assert ours["batch_size"].tolist() == [64, 1, 64, 64]
     assert ours["params_m"].tolist() == [48.921] * 4
@@ -255,13 +175,13 @@ def test_throughput_says_what_is_comparable(published):
     assert fused["comparable"] == "yes: same device, dtype and batch size"
     assert (fused["device"], fused["dtype"], fused["batch_size"]) == ("A100", "float32", 64)
     assert fused["images_per_second"] == 45.5
-    elsewhere = throughput_table([speed(device=CPU)], [experiment()], published)
+    elsewhere = throughput_table([speed(device=CPU)], [FFHQ256], published)
     assert not elsewhere["comparable"].str.startswith(("yes", "with")).any()
 
 
 def test_throughput_of_another_experiment_is_refused(published):
     with pytest.raises(UserError, match="experiment is 'other', not 'ffhq256'"):
-        throughput_table([speed(experiment="other")], [experiment()], published)
+        throughput_table([speed(experiment="other")], [FFHQ256], published)
 
 
 def test_a_published_table_that_is_not_one_is_refused(tmp_path):
@@ -275,7 +195,7 @@ def test_a_published_table_that_is_not_one_is_refused(tmp_path):
         read_published(path)
     path.write_text(text.replace('"A100, FP32, batch 64"', "a fast one"))
     with pytest.raises(UserError, match="'a fast one' cannot be read"):
-        throughput_table([speed()], [experiment()], read_published(path))
+        throughput_table([speed()], [FFHQ256], read_published(path))
 
 
 def test_page_shows_every_row_and_escapes(tmp_path, published):
@@ -383,7 +303,7 @@ def test_figure_files_from_published_rows_alone(tmp_path):
 
 
 def test_tables_step_writes_csv_and_page(tmp_path):
-    (tmp_path / "experiment.json").write_text(json.dumps(experiment().to_dict()))
+    (tmp_path / "experiment.json").write_text(json.dumps(FFHQ256.to_dict()))
     for name, record in (("400", fid()), ("floor", floor())):
         (tmp_path / f"{name}.json").write_text(json.dumps([record]))
     run_step(

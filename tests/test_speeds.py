@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -12,17 +11,16 @@ from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
 from stylenat.report.rows import model_name
 from stylenat.report.speeds import throughput_table
-from tests.test_report import CPU, PUBLISHED_CSV, experiment, published, speed
+from tests.project import PUBLISHED_CSV
+from tests.records import CPU, FFHQ256, speed
+from tests.tiny import experiment
 
-__all__ = ["published"]  # a fixture
-
-WINDOWS = {"block": "windows", "kernels": [[4], *[[8]] * 8]}
+WINDOWS = {"block": "windows", "kernels": [[4], *[[8]] * 8], "dilations": [[1]] * 9}
 MIXED = {"block": ["full"] * 3 + ["hydra"] * 4}
 
 
 def variant(name: str, change: dict) -> ExperimentConfig:
-    base = experiment()
-    return replace(base, name=name, model=replace(base.model, **change))
+    return experiment(name, "ffhq256", 256, model=change)
 
 
 def test_methods_are_named_after_their_blocks():
@@ -44,7 +42,7 @@ def test_methods_are_named_after_their_blocks():
     ],
 )
 def test_a_measured_row_says_what_keeps_it_from_the_nearest(published, change, reason):
-    frame = throughput_table([speed(**change)], [experiment()], published)
+    frame = throughput_table([speed(**change)], [FFHQ256], published)
     assert frame["comparable"].iloc[0].startswith(reason)
 
 
@@ -55,7 +53,7 @@ def test_nothing_published_is_said(published):
 
 
 def test_several_experiments_share_a_table(published):
-    experiments = [experiment(), variant("swin", WINDOWS), variant("full16", MIXED)]
+    experiments = [FFHQ256, variant("swin", WINDOWS), variant("full16", MIXED)]
     records = [
         speed(experiment=it.name, device=CPU, step=None, parameters=48_000_000 + n)
         for n, it in enumerate(experiments)
@@ -76,11 +74,11 @@ def test_several_experiments_share_a_table(published):
 def test_a_record_of_an_older_version_is_refused(published):
     old = {key: value for key, value in speed().items() if key not in ("timed", "flops")}
     with pytest.raises(UserError, match="no timed, flops in this record"):
-        throughput_table([old], [experiment()], published)
+        throughput_table([old], [FFHQ256], published)
 
 
 def test_the_step_joins_several_experiments(tmp_path):
-    experiments = [experiment(), variant("swin", WINDOWS)]
+    experiments = [FFHQ256, variant("swin", WINDOWS)]
     paths = [tmp_path / f"{it.name}.json" for it in experiments]
     for path, it in zip(paths, experiments, strict=True):
         path.write_text(json.dumps(it.to_dict()))

@@ -1,5 +1,8 @@
 """A complete experiment that trains in milliseconds, and a generator that is a little larger."""
 
+from dataclasses import fields
+from typing import Any
+
 from stylenat.config import ExperimentConfig, ModelConfig, TrainingConfig, WidthConfig
 
 SIZE = 16
@@ -20,8 +23,15 @@ MODEL = {
 }
 
 
-def experiment(**training) -> ExperimentConfig:
-    """16² images, 8 channels; keyword arguments replace training settings."""
+def experiment(
+    name: str = "tiny",
+    dataset: str = "dots",
+    size: int = SIZE,
+    model: dict[str, Any] | None = None,
+    **training: Any,
+) -> ExperimentConfig:
+    """8 channels at every level; ``model`` replaces settings of the generator (widths are the
+    discriminator's, too), other keyword arguments those of training."""
     settings = {
         "seed": 3,
         "weight_std": 0.02,
@@ -41,21 +51,23 @@ def experiment(**training) -> ExperimentConfig:
         "gradient_clip": 5.0,
         "ema_half_life": 5.0,
     }
-    width = {"image_size": SIZE, "channel_max": 8, "channel_base": 128, "channel_multiplier": 1}
-    model = ModelConfig(
-        **width,
-        style_dim=8,
-        mapping_layers=2,
-        mapping_lr=0.01,
-        min_heads=2,
-        mlp_ratio=2,
-        kernels=[[3], [3], [3]],
-        dilations=[[1], [1], [1, 4]],
-    )
+    generator = {
+        "image_size": size,
+        "channel_max": 8,
+        "channel_base": 8 * size,
+        "channel_multiplier": 1,
+        "style_dim": 8,
+        "mapping_layers": 2,
+        "mapping_lr": 0.01,
+        "min_heads": 2,
+        "mlp_ratio": 2,
+        "kernels": [[3]] * 9,
+        "dilations": [[1], [1], *[[1, 4]] * 7],
+    } | (model or {})
     return ExperimentConfig(
-        name="tiny",
-        dataset="dots",
-        model=model,
-        discriminator=WidthConfig(**width),
+        name=name,
+        dataset=dataset,
+        model=ModelConfig(**generator),
+        discriminator=WidthConfig(**{key.name: generator[key.name] for key in fields(WidthConfig)}),
         training=TrainingConfig(**settings | training),
     )
