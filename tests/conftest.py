@@ -1,15 +1,18 @@
 """Fixtures that more than one module of tests asks for."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from stylenat import fetch
 from stylenat.config import ModelConfig
 from stylenat.models import Generator, save_generator
 from stylenat.records import DataIdentity, Provenance
 from stylenat.report.published import read_published
 from tests.project import PUBLISHED_CSV
+from tests.server import Server, serving
 from tests.tiny import MODEL
 from tests.weights import fill
 
@@ -29,3 +32,11 @@ def weights(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def published() -> pd.DataFrame:
     return read_published(PUBLISHED_CSV)
+
+
+@pytest.fixture
+def host(monkeypatch) -> Iterator[Server]:
+    """A web server, which downloads do not wait for when it fails."""
+    monkeypatch.setattr(fetch.time, "sleep", lambda seconds: None)
+    with serving() as server:
+        yield server

@@ -14,14 +14,12 @@ import tarfile
 import threading
 import time
 import zipfile
-from http.server import BaseHTTPRequestHandler
 
 import lmdb
 import numpy as np
 import pytest
 from PIL import Image
 
-from stylenat import fetch
 from stylenat.data import transfer
 from stylenat.data.download import acquire
 from stylenat.data.extract import extract
@@ -30,58 +28,7 @@ from stylenat.data.prepare import prepare
 from stylenat.data.sources import open_source
 from stylenat.data.transfer import Remote, download_all
 from stylenat.errors import UserError
-from tests.server import serving
-
-QUOTA = b"<!DOCTYPE html><html><title>Google Drive - Quota exceeded</title>Too many users</html>"
-
-
-class Host(BaseHTTPRequestHandler):
-    """Serves ``server.files`` by path, with Range; ``server.faults[path]`` says what goes wrong."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        server, path = self.server, self.path
-        server.asked.append(path)
-        fault = server.faults.get(path)
-        if path not in server.files:
-            return self.answer(404, b"not here")
-        if fault == "quota":
-            return self.answer(200, QUOTA, kind="text/html; charset=utf-8")
-        content = server.files[path]
-        start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
-        server.sent[path] = server.sent.get(path, 0) + len(content) - start
-        length = len(content) - start
-        drop = server.drops.random() < server.drop_rate
-        self.answer(
-            206 if start else 200,
-            content[start : start + length // 2] if drop else content[start:],
-            length=length,
-            range=f"bytes {start}-{len(content) - 1}/{len(content)}" if start else None,
-        )
-        if drop:
-            self.close_connection = True
-
-    def answer(self, status, body, kind="application/octet-stream", length=None, range=None):
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body) if length is None else length))
-        if range:
-            self.send_header("Content-Range", range)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def host(monkeypatch):
-    monkeypatch.setattr(fetch.time, "sleep", lambda seconds: None)
-    with serving(Host) as server:
-        server.files, server.faults, server.asked, server.sent = {}, {}, [], {}
-        server.drop_rate, server.drops = 0, random.Random(0)
-        yield server
+from tests.server import Host
 
 
 def picture(seed: int, side: int = 40) -> Image.Image:
@@ -137,7 +84,8 @@ def get(host, folder):
 
 
 def test_ffhq_from_its_list_over_a_bad_line(host, ffhq, tmp_path):
-    host.drop_rate = 0.3
+    chance = random.Random(0)
+    host.fault = lambda path: "break" if chance.random() < 0.3 else None
     entry, files = get(host, tmp_path)
     assert [record.path for record in files] == [
         image["image"]["file_path"] for image in ffhq.values()
@@ -173,12 +121,12 @@ def test_ffhq_a_wrong_image_is_named_and_the_others_are_kept(host, ffhq, tmp_pat
 
 
 def test_ffhq_quota_page_is_recognised_and_the_rest_goes_on(host, ffhq, tmp_path):
-    for index in (3, 4):
-        host.faults[f"/images1024x1024/00000/{index:05d}.png"] = "quota"
+    refused = [f"/images1024x1024/00000/{index:05d}.png" for index in (3, 4)]
+    host.fault = dict.fromkeys(refused, "page").get
     with pytest.raises(UserError, match=r"2 of 60 .*quota exceeded, try again after \d{4}-"):
         get(host, tmp_path)
     assert len(list(tmp_path.rglob("*.png"))) == 58
-    host.faults.clear()
+    host.fault = {}.get
     host.asked.clear()
     get(host, tmp_path)
     assert len(host.asked) == 2
@@ -186,8 +134,7 @@ def test_ffhq_quota_page_is_recognised_and_the_rest_goes_on(host, ffhq, tmp_path
 
 def test_a_host_that_gives_nothing_is_given_up(host, ffhq, tmp_path, monkeypatch):
     monkeypatch.setattr(transfer, "_GIVE_UP", 5)
-    for path in list(host.files)[:60]:
-        host.faults[path] = "quota"
+    host.fault = dict.fromkeys(list(host.files)[:60], "page").get
     with pytest.raises(UserError, match="given up there"):
         get(host, tmp_path)
     assert len(set(host.asked)) < 30
@@ -278,7 +225,7 @@ def test_partial_content_is_continued_not_repeated(host, tmp_path):
     remote = Remote(f"{host.url}/a.bin", "a.bin", sha256=hashlib.sha256(content).hexdigest())
     (record,) = download_all([remote], tmp_path)
     assert (tmp_path / "a.bin").read_bytes() == content
-    assert host.sent["/a.bin"] == 100_000
+    assert host.ranges == ["bytes=900000-"]
     assert record.sha256 == remote.sha256
 
 

@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 from argparse import Namespace
-from http.server import BaseHTTPRequestHandler
 
 import pytest
 
@@ -14,60 +13,28 @@ from stylenat.errors import UserError
 from stylenat.fetch import download
 from stylenat.io import read_json
 from stylenat.steps import weights
-from tests.server import serving
 
 CONTENT = bytes(range(256)) * 4000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
-class Host(BaseHTTPRequestHandler):
-    """Serves ``server.content``; ``server.script`` holds what goes wrong at the next requests."""
-
-    def do_GET(self):
-        fault = self.server.script.pop(0) if self.server.script else None
-        self.server.ranges.append(self.headers.get("Range"))
-        content, start, status = self.server.content, 0, 200
-        if isinstance(fault, int):
-            self.send_response(fault)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        if fault == "page":
-            content = b"<html>quota exceeded</html>"
-        elif "Range" in self.headers and fault != "no ranges":
-            start, status = int(self.headers["Range"].removeprefix("bytes=").rstrip("-")), 206
-        if start >= len(content):
-            self.send_response(416)
-            self.send_header("Content-Range", f"bytes */{len(content)}")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        self.send_response(status)
-        kind = "text/html; charset=utf-8" if fault == "page" else "application/octet-stream"
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(content) - start))
-        if status == 206:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        self.end_headers()
-        body = content[start:]
-        self.wfile.write(body[: len(body) // 2] if fault == "break" else body)
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
-def host(monkeypatch):
-    monkeypatch.setattr(fetch.time, "sleep", lambda seconds: None)
-    with serving(Host) as server:
-        server.content, server.script, server.ranges = CONTENT, [], []
-        server.url += "/file"
-        yield server
+def host(host):
+    """It has a single file, at ``url``."""
+    host.url += "/file"
+    host.files["/file"] = CONTENT
+    return host
+
+
+def in_turn(*faults):
+    """What goes wrong at the next requests, one after the other."""
+    left = iter(faults)
+    return lambda path: next(left, None)
 
 
 def test_a_broken_connection_is_resumed_where_it_ended(host, tmp_path):
-    host.script = ["break", 503, "break"]
+    host.fault = in_turn("break", 503, "break")
     heard = []
     path = tmp_path / "deep" / "file"
     download(
@@ -112,7 +79,7 @@ def test_all_bytes_there_but_not_renamed(host, tmp_path):
 
 
 def test_a_host_without_ranges_sends_everything_again(host, tmp_path):
-    host.script = ["break", "no ranges"]
+    host.fault = in_turn("break", "whole")
     download(host.url, tmp_path / "file")
     assert (tmp_path / "file").read_bytes() == CONTENT
 
@@ -143,16 +110,16 @@ def test_a_file_that_does_not_pass_never_takes_its_name(host, tmp_path, expected
 
 
 def test_a_web_page_is_retried_then_named(host, tmp_path):
-    host.script = ["page"]
+    host.fault = in_turn("page")
     download(host.url, tmp_path / "file", sha256=SHA256)
-    host.script = ["page"] * 3
+    host.fault = lambda path: "page"
     with pytest.raises(UserError, match=r"web page instead of the file.*\(3 attempts\)"):
         download(host.url, tmp_path / "other", attempts=3)
     assert not (tmp_path / "other").exists()
 
 
 def test_what_is_not_there_is_not_retried(host, tmp_path):
-    host.script = [404]
+    host.files.clear()
     with pytest.raises(UserError, match="404"):
         download(host.url, tmp_path / "file")
     assert host.ranges == [None]

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from http.server import BaseHTTPRequestHandler
 
 import pytest
 import torch
@@ -15,30 +14,8 @@ from stylenat.io import read_json, sha256
 from stylenat.models import Generator, save_generator
 from stylenat.records import Provenance
 from stylenat.steps import sample
-from tests.server import serving
+from tests.server import ModelHub, serving
 from tests.tiny import experiment
-
-
-class Host(BaseHTTPRequestHandler):
-    """Serves ``server.files`` by path; as on the hub, ``…/resolve/main/…`` leads to another address."""
-
-    def do_GET(self):
-        self.server.asked.append(self.path)
-        content = self.server.files.get(self.path.removeprefix("/store"))
-        if content is not None and "/resolve/main/" in self.path and "/store" not in self.path:
-            self.send_response(302)
-            self.send_header("Location", f"/store{self.path}")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        self.send_response(401 if content is None else 200)
-        self.send_header("Content-Type", "binary/octet-stream")
-        self.send_header("Content-Length", str(len(content or b"")))
-        self.end_headers()
-        self.wfile.write(content or b"")
-
-    def log_message(self, *_):
-        pass
 
 
 @pytest.fixture
@@ -51,8 +28,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def host(weights, cache, monkeypatch):
-    with serving(Host) as server:
-        server.files, server.asked = {}, []
+    with serving(ModelHub) as server:
         server.files["/me/faces/resolve/main/model.safetensors"] = weights.read_bytes()
         monkeypatch.setenv("HF_ENDPOINT", f"{server.url}/")
         yield server

@@ -27,8 +27,7 @@ from stylenat.report.rows import frame_of
 from stylenat.report.tables import METRIC_COLUMNS
 from stylenat.steps import publish
 from tests.project import ROOT
-from tests.server import serving
-from tests.test_hub import Host
+from tests.server import ModelHub, serving
 from tests.tiny import experiment
 
 CPU = torch.device("cpu")
@@ -276,22 +275,22 @@ def test_without_the_package_there_is_one_sentence_first(weights, tmp_path, monk
 # ------------------------------------------------------------------------------ huggingface_hub itself
 
 
-class ModelHub(Host):
-    """The hub's addresses that an upload uses, and what :class:`Host` serves of what came."""
+class UploadHub(ModelHub):
+    """The hub's addresses that an upload uses, too."""
 
     def do_POST(self):
         content = self._read()
         self.server.asked.append(self.path)
         repository = f"{self.server.url}/me/faces"
         if self.headers["Authorization"] != "Bearer hf_mine":
-            self._answer(401, {"error": "Invalid username or password."})
+            self._tell(401, {"error": "Invalid username or password."})
         elif self.path == "/api/repos/create":
-            self._answer(200, {"url": repository})
+            self._tell(200, {"url": repository})
         elif self.path == "/api/validate-yaml":
             yaml.safe_load(json.loads(content)["content"].split("---\n")[1])
-            self._answer(200, {"errors": [], "warnings": []})
+            self._tell(200, {"errors": [], "warnings": []})
         elif self.path == "/api/models/me/faces/preupload/main":
-            self._answer(200, {"files": [
+            self._tell(200, {"files": [
                 {
                     "path": file["path"],
                     "uploadMode": "regular" if file["path"].endswith(("md", "json")) else "lfs",
@@ -304,15 +303,15 @@ class ModelHub(Host):
                 it | {"actions": {"upload": {"href": f"{self.server.url}/large/{it['oid']}"}}}
                 for it in json.loads(content)["objects"]
             ]
-            self._answer(200, {"transfer": "basic", "objects": objects})
+            self._tell(200, {"transfer": "basic", "objects": objects})
         elif self.path == "/api/models/me/faces/commit/main":
             self._commit([json.loads(line) for line in content.splitlines()])
             oid = "0" * 40
-            self._answer(200, {"commitUrl": f"{repository}/commit/{oid}", "commitOid": oid})
+            self._tell(200, {"commitUrl": f"{repository}/commit/{oid}", "commitOid": oid})
 
     def do_PUT(self):
         self.server.files[self.path] = self._read()
-        self._answer(200, {})
+        self._tell(200, {})
 
     def _commit(self, entries):
         for entry in entries:
@@ -327,13 +326,8 @@ class ModelHub(Host):
     def _read(self):
         return self.rfile.read(int(self.headers["Content-Length"]))
 
-    def _answer(self, status, record):
-        content = json.dumps(record).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
+    def _tell(self, status, record):
+        self.answer(status, json.dumps(record).encode(), {"Content-Type": "application/json"})
 
 
 def push(weights, output, url, token):
@@ -351,8 +345,7 @@ def push(weights, output, url, token):
 
 
 def test_what_is_uploaded_is_what_others_load(weights, tmp_path, monkeypatch):
-    with serving(ModelHub) as server:
-        server.files, server.asked = {}, []
+    with serving(UploadHub) as server:
         done = push(weights, tmp_path, server.url, "hf_mine")
         assert done.returncode == 0, done.stderr
         assert f"me/faces: {server.url}/me/faces/commit/0000" in done.stderr
@@ -365,8 +358,7 @@ def test_what_is_uploaded_is_what_others_load(weights, tmp_path, monkeypatch):
 
 
 def test_an_upload_without_a_login_is_one_sentence(weights, tmp_path):
-    with serving(ModelHub) as server:
-        server.files, server.asked = {}, []
+    with serving(UploadHub) as server:
         done = push(weights, tmp_path, server.url, "hf_wrong")
     assert done.returncode == 1 and server.files == {}
     last = done.stderr.splitlines()[-1]
