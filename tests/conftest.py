@@ -1,5 +1,6 @@
 """Fixtures that more than one module of tests asks for."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,3 +41,12 @@ def host(monkeypatch) -> Iterator[Server]:
     monkeypatch.setattr(fetch.time, "sleep", lambda seconds: None)
     with serving() as server:
         yield server
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Training takes over the process's signals; they are given back."""
+    kept = {number: signal.getsignal(number) for number in (15, 2, signal.SIGUSR2)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)

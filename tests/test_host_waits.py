@@ -15,9 +15,11 @@ from stylenat.training.distributed import World
 from stylenat.training.loop import READ_EVERY, SAVE, STOP, TrainingLoop
 from stylenat.training.noise import Purpose
 from stylenat.training.trainer import Trainer
-from tests.test_training_loop import failing, handlers, logged, make_loop, run, stop  # noqa: F401
 from tests.tiny import experiment
+from tests.training_loop import failing, make_loop, run, stop
 from tests.training_run import ALONE, CPU, advance, everything
+
+pytestmark = pytest.mark.usefixtures("handlers")
 
 
 @pytest.fixture
