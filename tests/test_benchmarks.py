@@ -15,6 +15,7 @@ from tests.project import run
 
 ARGUMENTS = {
     "attention": ("--largest", "16", "--product", "64"),
+    "cpu": ("--cases", "faces32:2", "--threads", "1"),
     "generator": ("--image-size", "8", "--batch-sizes", "2"),
     "iteration": ("--cases", "faces32:4"),
     "onnx": ("--image-size", "8", "--batch-sizes", "2"),
