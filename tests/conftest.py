@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from stylenat import fetch
 from stylenat.config import ModelConfig
@@ -15,7 +16,7 @@ from stylenat.report.published import read_published
 from tests.project import PUBLISHED_CSV
 from tests.server import Server, serving
 from tests.tiny import MODEL
-from tests.weights import fill
+from tests.weights import LAYOUTS, fill
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +29,12 @@ def weights(tmp_path_factory) -> Path:
     provenance = Provenance(experiment={"name": "tiny"}, step=400, images_seen=6400, data=data)
     save_generator(path, generator, provenance)
     return path
+
+
+@pytest.fixture(scope="module")
+def inception_tensors() -> dict[str, torch.Tensor]:
+    """Weights of the FID Inception, filled from their names."""
+    return fill({key: torch.empty(shape) for key, shape in LAYOUTS["inception"].items()})
 
 
 @pytest.fixture(scope="session")

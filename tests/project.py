@@ -6,7 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).parents[1]
+# As it is shipped; to be copied before it is changed.
+CONFIG = yaml.safe_load((ROOT / "config/config.yaml").read_text())
 PUBLISHED_CSV = ROOT / "config/published.csv"
 PARTS = ("Snakefile", "workflow", "config", "profiles", "envs", "stylenat")
 

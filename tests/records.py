@@ -1,7 +1,8 @@
-"""Records of measurements as steps write them, and their table."""
+"""Records as steps write them: of measurements, with their table, and of statistics."""
 
 import pandas as pd
 
+from stylenat.records import StatisticsRecord
 from stylenat.report.tables import metric_table
 from tests.tiny import experiment
 
@@ -9,8 +10,18 @@ VERSIONS = {"python": "3.12.0", "torch": "2.6.0"}
 A100 = "cuda:0 (NVIDIA A100-SXM4-80GB)"
 CPU = "cpu (Some Processor, 2 threads)"
 
-# The experiment of these records.
+# The experiment that they are of.
 FFHQ256 = experiment("ffhq256", "ffhq256", 256, seed=0, batch_size=16)
+
+STATISTICS_JSON = {
+    "kind": "generated",
+    "dataset": {"name": "a", "content_sha256": "c0", "resolution": 32, "filter": "lanczos"},
+    "generator_sha256": "9e",
+    "subset": "all",
+    "extractor": "lite0",
+    "weights_sha256": "57",
+}
+STATISTICS = StatisticsRecord(**STATISTICS_JSON)
 
 
 def fid(**changes) -> dict:

@@ -7,7 +7,6 @@ import re
 
 import pandas as pd
 import pytest
-import yaml
 
 from stylenat.ablations import Family
 from stylenat.errors import ConfigError, UserError
@@ -16,10 +15,8 @@ from stylenat.io import write_json
 from stylenat.report.ablation import Size, ablation_table, holm, paired, require_runs, verdicts
 from stylenat.report.page import write_page
 from stylenat.report.published import read_published
-from tests.project import PUBLISHED_CSV, ROOT, run
+from tests.project import CONFIG, PUBLISHED_CSV, run
 from tests.tiny import experiment
-
-CONFIG = yaml.safe_load((ROOT / "config/config.yaml").read_text())
 
 
 def with_ablation(**changes):

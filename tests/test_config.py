@@ -5,18 +5,14 @@ import json
 import math
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-import yaml
 
 from stylenat.config import ExperimentConfig
 from stylenat.configuration import SCHEMA, json_schema
 from stylenat.errors import ConfigError
 from stylenat.experiments import refuse_duplicate_keys, resolve
-
-ROOT = Path(__file__).parents[1]
-CONFIG = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+from tests.project import CONFIG, ROOT
 
 
 def changed(key: str, value: object) -> dict:

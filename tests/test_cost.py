@@ -10,10 +10,9 @@ from stylenat.metrics import cost
 from stylenat.metrics.cost import Reading, Sampling, describe, estimate
 from stylenat.metrics.extractors import NETWORKS
 from stylenat.metrics.flops import mapping_flops, synthesis_flops
-from tests.project import ROOT, make_clone, snakemake
-from tests.test_flops import DEFAULTS
+from tests.project import CONFIG, ROOT, make_clone, snakemake
 
-FFHQ = ModelConfig(**DEFAULTS | {"image_size": 256})
+FFHQ = ModelConfig(**CONFIG["defaults"]["model"] | {"image_size": 256})
 
 
 def test_one_evaluation_by_hand():

@@ -19,7 +19,7 @@ from stylenat.errors import UserError
 from stylenat.metrics.moments import COMPARABLE, require_same
 from stylenat.records import MeasuredSet
 from stylenat.steps import inspect, verify
-from tests.test_moments import RECORD
+from tests.records import STATISTICS
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_statistics_of_differently_filtered_sets_are_not_comparable(tmp_path):
     records = []
     for filter in ("lanczos", "box"):
         dataset = pack(source, PackSettings("x", 32, filter), tmp_path / f"{filter}.lmdb")
-        records.append(RECORD.model_copy(update={"dataset": dataset.part(MeasuredSet)}))
+        records.append(STATISTICS.model_copy(update={"dataset": dataset.part(MeasuredSet)}))
     require_same(COMPARABLE, records[0], records[0])
     with pytest.raises(UserError, match=r"dataset\.filter is 'lanczos' .* 'box'"):
         require_same(COMPARABLE, *records)

@@ -17,12 +17,12 @@ from stylenat.metrics.fid import frechet_distance
 from stylenat.metrics.moments import Moments, Statistics
 from stylenat.steps import evaluate, moments
 from tests.colours import compute, expected_features, install, random_images, store
-from tests.test_moments import RECORD
+from tests.records import STATISTICS
 
 
 def features_of(random: np.random.Generator, count: int, shift: float = 0.0, seeds=None):
     values = random.normal(shift, 1, (count, 4)).astype(np.float32)
-    record = RECORD.model_copy(update={"seeds": seeds})
+    record = STATISTICS.model_copy(update={"seeds": seeds})
     return Statistics(Moments.of(values), record, values)
 
 
@@ -42,7 +42,7 @@ def test_the_same_seeds_make_pairs():
     values = one.features + random.normal(0.02, 0.01, one.features.shape).astype(np.float32)
     other = Statistics(Moments.of(values), one.record, values)
     (paired,) = compare(METRICS["frechet"], real, one, other)
-    other.record = RECORD.model_copy(update={"seeds": "200-399"})
+    other.record = STATISTICS.model_copy(update={"seeds": "200-399"})
     (apart,) = compare(METRICS["frechet"], real, one, other)
     assert paired.difference == apart.difference > 0
     assert paired.error < apart.error / 3

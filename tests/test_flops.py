@@ -1,20 +1,15 @@
 """FLOPs of a generator: by hand, and as an independent counter sees them run."""
 
-from pathlib import Path
-
 import pytest
 import torch
-import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
 from stylenat.config import ModelConfig
 from stylenat.metrics.flops import mapping_flops, synthesis_flops
 from stylenat.models import Generator, attention
+from tests.project import CONFIG
 
-DEFAULTS = yaml.safe_load((Path(__file__).parents[1] / "config/config.yaml").read_text())[
-    "defaults"
-]["model"]
-TINY = DEFAULTS | {
+TINY = CONFIG["defaults"]["model"] | {
     "image_size": 16,
     "style_dim": 8,
     "mapping_layers": 3,

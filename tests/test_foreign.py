@@ -10,7 +10,7 @@ from stylenat.errors import UserError
 from stylenat.metrics.fid import frechet_distance
 from stylenat.metrics.foreign import read_gaussian, write_gaussian
 from stylenat.metrics.moments import Moments, Statistics
-from tests.test_moments import RECORD
+from tests.records import STATISTICS
 
 X = np.random.default_rng(0).normal(2, 3, (50, 4)).astype(np.float32)
 MU, SIGMA = X.mean(0, dtype=float), np.cov(X.T.astype(float))
@@ -57,7 +57,7 @@ def test_the_metric_chooses(tmp_path):
 
 
 def test_what_is_written_is_what_others_read(tmp_path):
-    statistics = Statistics(Moments.of(X), RECORD)
+    statistics = Statistics(Moments.of(X), STATISTICS)
     write_gaussian(tmp_path / "a.npz", statistics)
     with np.load(tmp_path / "a.npz") as archive:
         assert sorted(archive.files) == ["mu", "sigma"]

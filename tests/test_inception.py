@@ -1,7 +1,6 @@
 """The FID Inception: golden features, keys, independence of the batch, faulty weights."""
 
 import contextlib
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,20 +11,12 @@ from stylenat.errors import UserError
 from stylenat.metrics.extractors import Inception
 from stylenat.metrics.extractors.base import read_state_dict, resize_as_tf1
 from stylenat.metrics.extractors.inception import InceptionTF1
-from tests.weights import fill
-
-GOLDEN = Path(__file__).parent / "golden"
-LAYOUT = json.loads((GOLDEN / "layouts.json").read_text())["inception"]
+from tests.weights import GOLDEN, LAYOUTS
 
 
 @pytest.fixture(scope="module")
-def tensors():
-    return fill({key: torch.empty(shape) for key, shape in LAYOUT.items()})
-
-
-@pytest.fixture(scope="module")
-def inception(tensors):
-    return Inception(tensors)
+def inception(inception_tensors):
+    return Inception(inception_tensors)
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +33,9 @@ def test_golden_features(inception, golden):
     torch.testing.assert_close(features, expected, rtol=0, atol=1e-4)
 
 
-def test_its_head_is_the_classifier_without_its_bias(inception, tensors):
+def test_its_head_is_the_classifier_without_its_bias(inception, inception_tensors):
     assert inception.head.shape == (1008, inception.dimension)
-    torch.testing.assert_close(inception.head, tensors["fc.weight"])
+    torch.testing.assert_close(inception.head, inception_tensors["fc.weight"])
 
 
 def tf1_weights(size, side):
@@ -79,19 +70,20 @@ def test_resizing_as_tensorflow_1_is_torch_fidelitys():
     np.testing.assert_array_equal(found[0, 0], np.array(expected, np.float32))
 
 
-def test_features_of_images_resized_as_by_tensorflow_1_differ_a_little(tensors, golden):
+def test_features_of_images_resized_as_by_tensorflow_1_differ_a_little(inception_tensors, golden):
     images, expected = golden
-    features = InceptionTF1(tensors)(images)
+    features = InceptionTF1(inception_tensors)(images)
     difference = (features - expected).norm() / expected.norm()
     assert 1e-3 < difference < 0.2
     pixels = torch.full((1, 3, 299, 299), 51.0)
     for network, value in ((Inception, 51 / 127.5 - 1), (InceptionTF1, -77 / 128)):
-        scaled = network(tensors).scaled(pixels)
+        scaled = network(inception_tensors).scaled(pixels)
         torch.testing.assert_close(scaled, torch.full_like(pixels, value))
 
 
 def test_keys_and_shapes_are_those_of_the_published_file(inception):
-    assert {key: list(value.shape) for key, value in inception.state_dict().items()} == LAYOUT
+    shapes = {key: list(value.shape) for key, value in inception.state_dict().items()}
+    assert shapes == LAYOUTS["inception"]
 
 
 def test_one_image_alone_has_the_features_it_has_in_a_batch(inception, golden):
@@ -113,14 +105,14 @@ def test_images_that_are_not_uint8_are_refused(inception):
         inception(torch.rand(1, 3, 32, 32))
 
 
-def test_weights_that_do_not_fit_are_refused(tensors):
-    missing = {key: value for key, value in tensors.items() if key != "fc.bias"}
+def test_weights_that_do_not_fit_are_refused(inception_tensors):
+    missing = {key: value for key, value in inception_tensors.items() if key != "fc.bias"}
     with pytest.raises(UserError, match="1 missing keys, such as fc.bias"):
         Inception(missing)
     with pytest.raises(UserError, match="1 unknown keys, such as AuxLogits.fc.bias"):
-        Inception(tensors | {"AuxLogits.fc.bias": torch.zeros(1000)})
+        Inception(inception_tensors | {"AuxLogits.fc.bias": torch.zeros(1000)})
     with pytest.raises(UserError, match=r"fc.bias is \(1000,\), not \(1008,\)"):
-        Inception(tensors | {"fc.bias": torch.zeros(1000)})
+        Inception(inception_tensors | {"fc.bias": torch.zeros(1000)})
 
 
 def test_files_that_are_not_plain_weights_are_refused(tmp_path):

@@ -20,7 +20,7 @@ from stylenat.metrics.neighbours import nearest
 from stylenat.metrics.prdc import Manifold, manifold_scores
 from stylenat.metrics.subsets import content_order
 from tests.project import run
-from tests.test_moments import RECORD
+from tests.records import STATISTICS
 
 
 def normal(seed: int, count: int, dimension: int = 8, shift: float = 0.0) -> np.ndarray:
@@ -313,7 +313,7 @@ def test_extrapolation_is_the_line_through_the_mean_distances_of_all_parts():
 
 def statistics(features, extractor, **fields):
     attributes = {"hairColor": ["#000000", "#ffffff"]}
-    record = RECORD.model_copy(update={"extractor": extractor, "attributes": attributes})
+    record = STATISTICS.model_copy(update={"extractor": extractor, "attributes": attributes})
     labels = (features[:, :1] > 0).astype(np.int8)
     return Statistics(Moments.of(features), record, features, labels=labels, **fields)
 
@@ -367,7 +367,7 @@ def test_measurements_say_which_way_is_better_and_what_their_uncertainty_is():
 
 
 def test_moments_alone_leave_the_uncertainty_of_a_frechet_distance_open():
-    bare = Statistics(Moments.of(normal(0, 60)), RECORD)
+    bare = Statistics(Moments.of(normal(0, 60)), STATISTICS)
     (distance,) = METRICS["frechet"].measure(bare)(bare)
     assert distance.uncertainty is None
 
@@ -382,7 +382,7 @@ def test_the_benchmark_measures_every_metric_it_is_asked_for(tmp_path):
 
 
 def test_metrics_of_single_images_need_their_features():
-    bare = Statistics(Moments.of(normal(0, 60)), RECORD)
+    bare = Statistics(Moments.of(normal(0, 60)), STATISTICS)
     full = statistics(normal(1, 60), "lite0")
     METRICS["frechet"].measure(bare)(bare)
     for metric in METRICS.keys() - {"frechet", "frechet_infinity", "inception_score"}:

@@ -11,16 +11,7 @@ from stylenat.errors import UserError
 from stylenat.io import write_npz
 from stylenat.metrics.moments import Moments, Statistics
 from stylenat.records import StatisticsRecord
-
-VALUES = {
-    "kind": "generated",
-    "dataset": {"name": "a", "content_sha256": "c0", "resolution": 32, "filter": "lanczos"},
-    "generator_sha256": "9e",
-    "subset": "all",
-    "extractor": "lite0",
-    "weights_sha256": "57",
-}
-RECORD = StatisticsRecord(**VALUES)
+from tests.records import STATISTICS, STATISTICS_JSON
 
 
 def moments_of(features):
@@ -34,7 +25,7 @@ def random_features(count=400, dimension=24):
 
 
 def with_field(field, value):
-    values = copy.deepcopy(VALUES)
+    values = copy.deepcopy(STATISTICS_JSON)
     *path, last = field.split(".")
     reduce(dict.__getitem__, path, values)[last] = value
     return StatisticsRecord(**values)
@@ -53,7 +44,7 @@ def test_seven_uneven_shards_equal_the_whole():
     features = random_features()
     bounds = [0, 1, 4, 64, 65, 200, 333, 400]
     shards = [moments_of(features[a:b]) for a, b in pairwise(bounds)]
-    merged = reduce(Statistics.merge, [Statistics(shard, RECORD) for shard in shards]).moments
+    merged = reduce(Statistics.merge, [Statistics(shard, STATISTICS) for shard in shards]).moments
     whole = moments_of(features)
     assert merged.count == whole.count
     np.testing.assert_allclose(merged.mean, whole.mean, rtol=1e-10)
@@ -78,20 +69,20 @@ def test_a_spread_that_is_small_beside_the_mean():
 def test_statistics_of_before_there_was_a_shift(tmp_path):
     x = random_features().astype(np.float64)
     arrays = {"count": np.int64(len(x)), "sum": x.sum(0), "outer": x.T @ x}
-    write_npz(tmp_path / "old.npz", arrays, VALUES)
+    write_npz(tmp_path / "old.npz", arrays, STATISTICS_JSON)
     loaded = Statistics.load(tmp_path / "old.npz").moments
     np.testing.assert_allclose(loaded.mean, x.mean(0))
     np.testing.assert_allclose(loaded.covariance, np.cov(x, rowvar=False), atol=1e-10)
 
 
 def test_merging_leaves_the_parts_alone():
-    a, b = (Statistics(moments_of(random_features(n)), RECORD) for n in (10, 20))
+    a, b = (Statistics(moments_of(random_features(n)), STATISTICS) for n in (10, 20))
     a.merge(b)
     assert (a.moments.count, b.moments.count) == (10, 20)
 
 
 def test_parts_of_one_set_get_an_identity_of_their_own():
-    a = Statistics(moments_of(random_features()), RECORD)
+    a = Statistics(moments_of(random_features()), STATISTICS)
     b = Statistics(moments_of(random_features()), with_field("dataset.content_sha256", "c1"))
     hashes = {s.record.dataset.content_sha256 for s in (a, b, a.merge(b), b.merge(a))}
     assert len(hashes) == 4
@@ -111,7 +102,7 @@ def test_parts_of_one_set_get_an_identity_of_their_own():
     ],
 )
 def test_parts_of_different_sets_are_refused_naming_the_field(field, value):
-    a = Statistics(moments_of(random_features()), RECORD)
+    a = Statistics(moments_of(random_features()), STATISTICS)
     b = Statistics(moments_of(random_features()), with_field(field, value))
     with pytest.raises(UserError, match=f"^{field} is .* and {value!r} in the other"):
         a.merge(b)
@@ -123,10 +114,10 @@ def test_one_image_has_no_covariance():
 
 
 def test_files_keep_every_bit(tmp_path):
-    statistics = Statistics(moments_of(random_features()), RECORD)
+    statistics = Statistics(moments_of(random_features()), STATISTICS)
     statistics.save(tmp_path / "a.npz")
     loaded = Statistics.load(tmp_path / "a.npz")
-    assert loaded.record == RECORD and loaded.record.to_dict() == VALUES
+    assert loaded.record == STATISTICS and loaded.record.to_dict() == STATISTICS_JSON
     assert loaded.moments.count == 400
     np.testing.assert_array_equal(loaded.moments.sum, statistics.moments.sum)
     np.testing.assert_array_equal(loaded.moments.outer, statistics.moments.outer)
@@ -135,7 +126,7 @@ def test_files_keep_every_bit(tmp_path):
 
 def test_truncated_and_foreign_files_are_refused(tmp_path):
     path = tmp_path / "a.npz"
-    Statistics(moments_of(random_features()), RECORD).save(path)
+    Statistics(moments_of(random_features()), STATISTICS).save(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match="truncated"):
@@ -145,14 +136,20 @@ def test_truncated_and_foreign_files_are_refused(tmp_path):
         Statistics.load(path)
     arrays = {"count": np.int64(2), "sum": np.zeros(3), "outer": np.eye(3)}
     for values, message in (
-        ({key: VALUES[key] for key in VALUES if key != "kind"}, "its kind: is missing"),
-        (VALUES | {"dataset": {**VALUES["dataset"], "name": 3}}, "its dataset.name: .* string"),
+        (
+            {key: STATISTICS_JSON[key] for key in STATISTICS_JSON if key != "kind"},
+            "its kind: is missing",
+        ),
+        (
+            STATISTICS_JSON | {"dataset": {**STATISTICS_JSON["dataset"], "name": 3}},
+            "its dataset.name: .* string",
+        ),
         ([], "its record: .* not of type object"),
     ):
         write_npz(path, arrays, values)
         with pytest.raises(UserError, match=f"{message}; make it with stylenat.steps.statistics"):
             Statistics.load(path)
-    write_npz(path, {"sum": np.zeros(3)}, VALUES)
+    write_npz(path, {"sum": np.zeros(3)}, STATISTICS_JSON)
     with pytest.raises(UserError, match="is missing"):
         Statistics.load(path)
 
@@ -162,7 +159,7 @@ def test_features_that_are_not_finite_are_refused(tmp_path, value, monkeypatch):
     """Written or read."""
     features = random_features()
     features[3, 4] = value
-    statistics = Statistics(moments_of(features), RECORD)
+    statistics = Statistics(moments_of(features), STATISTICS)
     path = tmp_path / "a.npz"
     with pytest.raises(UserError, match="features of a are not finite"):
         statistics.save(path)

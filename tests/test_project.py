@@ -19,7 +19,6 @@ from stylenat.models.latents import generate, render
 from stylenat.models.projection import NOISE, Spread, noise_share, project, rate
 from stylenat.records import Provenance
 from stylenat.steps import project as step
-from tests.test_inception import tensors  # noqa: F401 (a fixture)
 from tests.tiny import experiment
 from tests.weights import fill, normal
 
@@ -117,9 +116,9 @@ def test_the_distance_is_what_its_maps_say(network):
     torch.testing.assert_close(value[0], torch.stack(expected).mean())
 
 
-def test_inception_has_the_layers_too(tensors):  # noqa: F811
+def test_inception_has_the_layers_too(inception_tensors):
     image = (128 + 50 * normal("image", (1, 3, 16, 16))).clamp(0, 255)
-    distance = PerceptualDistance("inception", Inception(tensors), image)
+    distance = PerceptualDistance("inception", Inception(inception_tensors), image)
     assert distance(image).item() == 0 < distance(255 - image).item()
 
 
@@ -173,9 +172,11 @@ def test_without_noise_the_seed_does_not_matter_and_the_generator_is_left_alone(
     assert all(torch.equal(before[key], value) for key, value in generator.state_dict().items())
 
 
-def test_inception_is_used_where_its_weights_are_given(weights, tensors, tmp_path, caplog):  # noqa: F811
+def test_inception_is_used_where_its_weights_are_given(
+    weights, inception_tensors, tmp_path, caplog
+):
     caplog.set_level("INFO")
-    torch.save(tensors, tmp_path / "inception.pth")
+    torch.save(inception_tensors, tmp_path / "inception.pth")
     image = save(tmp_path / "5.png", next(generate(load_generator(weights), [5])))
     output = run(weights, image, tmp_path / "out", steps=1, inception=tmp_path / "inception.pth")
     assert read_npz(output / "w.npz")[1]["network"] == "inception"

@@ -23,7 +23,7 @@ from tests.colours import (
     random_images,
     store,
 )
-from tests.test_moments import RECORD
+from tests.records import STATISTICS
 
 
 class Classifier(Colours):
@@ -127,7 +127,7 @@ def test_inceptions_classifier_comes_with_its_features(tmp_path):
     network = features.Extractor("inception", "67", Classifier())
     np.testing.assert_array_equal(network.head, np.eye(4, 3))
     moments = Moments.of(np.ones((5, 3), np.float32))
-    statistics = Statistics(moments, RECORD, np.ones((5, 3), np.float32), network.head)
+    statistics = Statistics(moments, STATISTICS, np.ones((5, 3), np.float32), network.head)
     statistics.save(tmp_path / "a.npz")
     np.testing.assert_array_equal(Statistics.load(tmp_path / "a.npz").head, np.eye(4, 3))
 

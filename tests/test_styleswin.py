@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 from stylenat.config import ModelConfig
 from stylenat.errors import ConfigError, UserError
@@ -17,10 +16,10 @@ from stylenat.models.blocks.base import relative_position_index
 from stylenat.models.blocks.windows import WindowAttention, window_attention
 from stylenat.records import Provenance
 from stylenat.steps import convert
+from tests.project import CONFIG
 from tests.test_convert import experiment
 from tests.weights import fill, normal
 
-CONFIG = yaml.safe_load((Path(__file__).parents[1] / "config" / "config.yaml").read_text())
 DEFAULTS = CONFIG["defaults"]["model"]
 STYLESWIN = DEFAULTS | CONFIG["experiments"]["ffhq256-styleswin"]["model"]
 SIDE = 32

@@ -7,7 +7,7 @@ from PIL import Image
 from stylenat.metrics import METRICS
 from stylenat.metrics.moments import Moments, Statistics
 from stylenat.metrics.thumbnails import SAME, SHIFTS, Thumbnails, through_jpeg, views
-from tests.test_moments import RECORD
+from tests.records import STATISTICS
 
 
 def pictures(seed: int, count: int) -> np.ndarray:
@@ -71,10 +71,10 @@ def test_pictures_that_are_all_the_same_are_copies_of_each_other():
 def test_the_metric_says_what_share_of_known_copies_it_finds():
     images = pictures(0, 400)
     vectors = images.reshape(400, -1)[:, :16].astype(np.float32)
-    real = Statistics(Moments.of(vectors), RECORD, vectors, thumbnails=images)
+    real = Statistics(Moments.of(vectors), STATISTICS, vectors, thumbnails=images)
     half = Statistics(
         Moments.of(vectors),
-        RECORD,
+        STATISTICS,
         vectors,
         thumbnails=np.concatenate([images[:100, :, ::-1], pictures(5, 300)]),
     )

@@ -17,12 +17,10 @@ from stylenat.training import Trainer
 from stylenat.training.losses import r1_penalty
 from stylenat.training.start import start
 from tests.training_run import everything
-from tests.weights import fill, normal
+from tests.weights import GOLDEN, LAYOUTS, fill, normal
 
 GPU = torch.cuda.is_available()
-GOLDEN = Path(__file__).parent / "golden"
 RECORD = json.loads((GOLDEN / "tiny32.json").read_text())
-LAYOUTS = json.loads((GOLDEN / "layouts.json").read_text())
 
 
 def model_config(image_size: int, mapping_layers: int, width: float, min_heads: int) -> ModelConfig:

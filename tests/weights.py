@@ -4,13 +4,19 @@ A tensor is a function of its state-dict key: NumPy's PCG64, seeded with the key
 standard normal float32 values; a factor by kind of key keeps activations near unit variance.
 """
 
+import json
 import math
 import re
 import zlib
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+
+GOLDEN = Path(__file__).parent / "golden"
+# Shapes by key of published networks, in the order of their files.
+LAYOUTS = json.loads((GOLDEN / "layouts.json").read_text())
 
 # Filters and index tables: what a network computes itself is not filled.
 COMPUTED = ("relative_position_index", ".kernel", ".ll", ".lh", ".hl", ".hh", "_float_tensor")

@@ -34,7 +34,7 @@ from stylenat.training.checkpoint import load_state, require_same, restore, save
 from stylenat.training.distributed import World
 from tests import tiny
 from tests.fuzz import damages, fuzzed, outcome, places, replaced
-from tests.test_moments import RECORD
+from tests.records import STATISTICS
 
 FOLDER = TemporaryDirectory(prefix="fuzz-")  # removed when Python ends
 NUMBERS = itertools.count()
@@ -71,7 +71,7 @@ def write_plain(path: Path) -> None:
 def write_statistics(path: Path) -> None:
     moments = Moments.zeros(4)
     moments.update(np.arange(20, dtype=np.float32).reshape(5, 4))
-    Statistics(moments, RECORD).save(path)
+    Statistics(moments, STATISTICS).save(path)
 
 
 def write_experiment(path: Path) -> None:
