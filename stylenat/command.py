@@ -1,6 +1,7 @@
 """What every step shares on the command line: log file, header, progress bar, plain errors."""
 
 import argparse
+import inspect
 import logging
 import math
 import os
@@ -70,23 +71,33 @@ def _weights(source: str) -> Path:
 
 def main(
     options: argparse.ArgumentParser,
-    run: Callable[[argparse.Namespace], None],
+    run: Callable[..., None],
     arguments: list[str] | None = None,
     keep_memory: bool = True,
+    precision: str = "float32",
 ) -> None:
-    """Parse, open the log, print the header, run; a UserError is one line and exit status 1.
+    """Parse, open the log, print the header, call ``run`` with the options as keywords; a UserError is
+    one line and exit status 1.
 
-    Any other exception is logged with its traceback: it is a defect, or a file worth sending us.
-    ``keep_memory`` is whether to call :func:`stylenat.runtime.keep_freed_memory`.
+    The defaults of ``run`` are those of the options. Any other exception is logged with its traceback:
+    it is a defect, or a file worth sending us. ``keep_memory`` is whether to call
+    :func:`stylenat.runtime.keep_freed_memory`; ``precision`` is what the header says where there is no
+    ``--dtype``.
     """
-    args = options.parse_args(arguments)
-    _open_log(args.log)
+    options.set_defaults(**_defaults(run))
+    values = vars(options.parse_args(arguments))
+    _open_log(values.pop("log"))
     if keep_memory:
         runtime.keep_freed_memory()
     try:
         with logging_redirect_tqdm(loggers=[log]):
-            _header(args)
-            run(args)
+            _header(values.get("device"), values.get("dtype", precision))
+            if list(inspect.signature(run).parameters) == ["args"]:  # not typed yet
+                if "device" in values:
+                    values["device"] = runtime.select_device(values["device"])
+                run(argparse.Namespace(**values))
+            else:
+                run(**values)
     except UserError as error:
         log.error("error: %s", error)
         sys.exit(1)
@@ -125,6 +136,11 @@ def pictures(made: Iterable[np.ndarray], shape: Sequence[int]) -> np.ndarray:
     return images.reshape(*shape, *images.shape[1:])
 
 
+def _defaults(run: Callable[..., None]) -> dict[str, Any]:
+    parameters = inspect.signature(run).parameters.values()
+    return {one.name: one.default for one in parameters if one.default is not one.empty}
+
+
 def _open_log(path: Path | None) -> None:
     rank = int(os.environ.get("RANK", "0"))
     log.setLevel(logging.INFO if rank == 0 else logging.WARNING)
@@ -139,21 +155,21 @@ def _open_log(path: Path | None) -> None:
     logging.captureWarnings(True)
 
 
-def _header(args: argparse.Namespace) -> None:
+def _header(device: str | None, precision: str) -> None:
     """The line that reruns this step by hand, then what the numbers below depend on."""
     module = sys.modules["__main__"].__spec__
     name = module.name if module else sys.argv[0]
     log.info("$ python -m %s %s", name, shlex.join(sys.argv[1:]))
     log.info("versions: %s", ", ".join(f"{k} {v}" for k, v in runtime.versions().items()))
     log.info("commit: %s", runtime.commit())
-    if hasattr(args, "device"):
-        from stylenat.models.attention import describe
-
-        args.device = runtime.select_device(args.device)
-        if args.device.type == "cuda":
-            runtime.keep_kernels_on_this_node()
-        log.info("device: %s", runtime.describe_device(args.device))
-        log.info("attention backend: %s", describe(args.device))
-        log.info("precision: %s", getattr(args, "dtype", "float32"))
-    else:
+    if device is None:
         log.info("device: none (this step runs no network); attention backend: none")
+        return
+    from stylenat.models.attention import describe
+
+    selected = runtime.select_device(device)
+    if selected.type == "cuda":
+        runtime.keep_kernels_on_this_node()
+    log.info("device: %s", runtime.describe_device(selected))
+    log.info("attention backend: %s", describe(selected))
+    log.info("precision: %s", precision)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # Of glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
+CORES = os.cpu_count() or 1  # how many processes a step starts unless told otherwise
+
 PACKAGES = ("stylenat", "torch", "numpy", "scipy", "pillow", "lmdb", "safetensors", "pandas")
 
 

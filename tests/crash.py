@@ -155,19 +155,17 @@ def _statistics(folder: Path) -> None:
 
 def _experiment(folder: Path) -> None:
     values = json.dumps(tiny.experiment().to_dict())
-    experiment.run(Namespace(values=values, output=folder / "out/experiment.json"))
+    experiment.run(values=values, output=folder / "out/experiment.json")
 
 
 def _tables(folder: Path) -> None:
     tables.run(
-        Namespace(
-            table="fid",
-            experiment=[folder / "experiment.json"],
-            records=[folder / "fid50k.json"],
-            published=PUBLISHED_CSV,
-            output=folder / "out/x.csv",
-            html=folder / "out/x.html",
-        )
+        table="fid",
+        experiment=[folder / "experiment.json"],
+        records=[folder / "fid50k.json"],
+        published=PUBLISHED_CSV,
+        output=folder / "out/x.csv",
+        html=folder / "out/x.html",
     )
 
 

@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import signal
-from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -33,7 +32,7 @@ def path(tmp_path):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_whole_data_set_is_reported(path, caplog, workers):
     with caplog.at_level(logging.INFO):
-        verify.run(Namespace(dataset=path, workers=workers))
+        verify.run(dataset=path, workers=workers)
     assert "is whole: 9 images of 96², filter box" in caplog.text
 
 
@@ -44,7 +43,7 @@ def test_damaged_images_are_counted_and_named(path):
         data = data.replace(value[:64], bytes(64))
     path.write_bytes(data)
     with pytest.raises(UserError, match=r"2 of 9 images cannot be read \(2, 5\)"):
-        verify.run(Namespace(dataset=path, workers=1))
+        verify.run(dataset=path, workers=1)
 
 
 def test_other_pixels_than_recorded_are_noticed(tmp_path):
@@ -54,11 +53,11 @@ def test_other_pixels_than_recorded_are_noticed(tmp_path):
     data[data.index(bytes([7]) * 768)] = 8
     path.write_bytes(data)
     with pytest.raises(UserError, match="other pixels than its content hash"):
-        verify.run(Namespace(dataset=path, workers=1))
+        verify.run(dataset=path, workers=1)
 
 
 def test_inspect_prints_the_record_and_draws_a_sheet(path, tmp_path, capsys):
-    inspect.run(Namespace(dataset=path, count=4, output=None))
+    inspect.run(dataset=path, count=4)
     assert json.loads(capsys.readouterr().out) == ImageStore(path).metadata.to_dict()
     with Image.open(tmp_path / "x.png") as sheet:
         assert sheet.size == (198, 198)  # two by two, with margins of 2

@@ -114,7 +114,7 @@ def test_mean_and_covariance_of_another_program(workplace, caplog):
     (expected,) = run(workplace, "real", "fake")["rows"]
     store(workplace / "real.lmdb", random_images(0, 60))
     compute(workplace, workplace / "real.lmdb", output="ours.npz")
-    moments.run(Namespace(statistics=workplace / "ours.npz", output=workplace / "theirs.npz"))
+    moments.run(statistics=workplace / "ours.npz", output=workplace / "theirs.npz")
     (row,) = run(workplace, "theirs.npz", "fake")["rows"]
     assert row["value"] == pytest.approx(expected["value"], rel=1e-6)
     assert row["uncertainty"] is None

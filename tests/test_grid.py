@@ -1,10 +1,7 @@
 """The sample grid: places, enlargement, and what it says of itself."""
 
-from argparse import Namespace
-
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from stylenat.models import load_generator
@@ -39,8 +36,7 @@ def test_every_picture_is_where_it_belongs():
 
 def test_the_step(weights, tmp_path):
     output = tmp_path / "grids" / "400.png"
-    device = torch.device("cpu")
-    grid.run(Namespace(weights=weights, seeds="0-3", output=output, truncation=0.7, device=device))
+    grid.run(weights=weights, seeds="0-3", output=output, truncation=0.7, device="cpu")
     with Image.open(output) as image:
         assert image.text == {"seeds": "0-3", "truncation": "0.7"}
         canvas = np.asarray(image)

@@ -93,15 +93,13 @@ def measure_floors(
     chain, reference="all.npz", held_out=None, samples=90, metric="frechet"
 ) -> list[dict]:
     floor.run(
-        Namespace(
-            reference=chain / reference,
-            held_out=held_out and chain / held_out,
-            samples=samples,
-            metric=metric,
-            protocol=f"{metric}_of_colours",
-            experiment=chain / "experiment.json",
-            output=chain / "floor.json",
-        )
+        reference=chain / reference,
+        held_out=held_out and chain / held_out,
+        samples=samples,
+        metric=metric,
+        protocol=f"{metric}_of_colours",
+        experiment=chain / "experiment.json",
+        output=chain / "floor.json",
     )
     return read_json(chain / "floor.json")
 
@@ -469,14 +467,12 @@ def test_reals_without_attributes_are_refused(chain):
 
 def find_neighbours(chain, samples: str, reference: str = "all.npz"):
     neighbours.run(
-        Namespace(
-            statistics=chain / samples,
-            reference=chain / reference,
-            protocol="copies_colours",
-            step=400,
-            experiment=chain / "experiment.json",
-            output=chain / "neighbours.npz",
-        )
+        statistics=chain / samples,
+        reference=chain / reference,
+        protocol="copies_colours",
+        step=400,
+        experiment=chain / "experiment.json",
+        output=chain / "neighbours.npz",
     )
     return read_npz(chain / "neighbours.npz")
 

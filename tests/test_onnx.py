@@ -4,7 +4,6 @@ import json
 import re
 import sys
 import tarfile
-from argparse import Namespace
 from base64 import b64decode
 from gzip import decompress
 
@@ -93,7 +92,7 @@ def test_neighbourhoods_without_bias_export():
 
 def test_the_step_writes_a_file_that_says_whose_it_is(weights, tmp_path):
     packages()
-    export.run(Namespace(weights=weights, source="z", output=tmp_path / "x.onnx"))
+    export.run(weights=weights, source="z", output=tmp_path / "x.onnx")
     session = session_of((tmp_path / "x.onnx").read_bytes())
     facts = session.get_modelmeta().custom_metadata_map
     assert facts["generator_sha256"] == sha256(weights)
@@ -107,7 +106,7 @@ def test_a_missing_package_is_one_sentence_first(weights, tmp_path, monkeypatch)
     arguments = {"weights": weights, "output": tmp_path / "out"}
     for step, options in ((export, {"source": "z"}), (play, {"runtime": tmp_path / "none"})):
         with pytest.raises(UserError, match="is not installed; .* pip install onnx"):
-            step.run(Namespace(**arguments, **options))
+            step.run(**arguments, **options)
     assert not (tmp_path / "out").exists()
 
 
@@ -116,7 +115,7 @@ def test_what_cannot_be_exported_is_one_sentence(tmp_path, monkeypatch, capsys):
     path = tmp_path / "x.safetensors"
     path.write_text("no weights")
     with pytest.raises(UserError, match="is truncated or not a generator of ours .it is text"):
-        export.run(Namespace(weights=path, source="w", output=tmp_path / "x.onnx"))
+        export.run(weights=path, source="w", output=tmp_path / "x.onnx")
     assert not (tmp_path / "x.onnx").exists()
     arguments = ["export", "--weights", str(path), "--from", "x", "--output", "x.onnx"]
     monkeypatch.setattr(sys, "argv", arguments)
@@ -172,7 +171,7 @@ def browser(weights, tmp_path_factory):
     if not RUNTIME.exists():
         pytest.skip(f"needs {RUNTIME}; `snakemake {RUNTIME.relative_to(ROOT)}` downloads it")
     folder = tmp_path_factory.mktemp("page")
-    play.run(Namespace(weights=weights, runtime=RUNTIME, output=folder / "play.html"))
+    play.run(weights=weights, runtime=RUNTIME, output=folder / "play.html")
     browser = Browser(folder / "profile")
     browser.open(folder / "play.html", 1100, 800)
     yield browser

@@ -242,7 +242,7 @@ def test_the_launcher_names_the_culprit(capsys, statuses, said):
 def test_the_reason_is_logged_before_the_others_are_left(monkeypatch, end, failed):
     events = []
 
-    def main(*arguments):
+    def main(*arguments, precision):
         events.append("logged")
         if end == "raise":
             raise KeyboardInterrupt

@@ -1,6 +1,6 @@
 """Draw a training's curves: losses, logits, penalties, speed, and its snapshots' distances."""
 
-import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from stylenat import command
@@ -9,20 +9,18 @@ from stylenat.report import style
 from stylenat.report.curves import draw_training, read_training
 
 
-def run(args: argparse.Namespace) -> None:
-    training = read_training(args.records)
-    metrics = [record for path in args.metrics for record in read_json(path)]
+def run(*, records: Sequence[Path], outputs: Sequence[Path], metrics: Sequence[Path] = ()) -> None:
+    training = read_training(records)
+    snapshots = [record for path in metrics for record in read_json(path)]
     with style.styled():
-        style.save(draw_training(training, metrics), args.outputs)
-    command.log.info("%d records drawn in %s", len(training), ", ".join(map(str, args.outputs)))
+        style.save(draw_training(training, snapshots), outputs)
+    command.log.info("%d records drawn in %s", len(training), ", ".join(map(str, outputs)))
 
 
 def main() -> None:
     options = command.parser(__doc__)
     command.add_files(options, many=True, records="JSON lines of every segment")
-    options.add_argument(
-        "--metrics", type=Path, nargs="*", default=[], help="metric records of the snapshots"
-    )
+    options.add_argument("--metrics", type=Path, nargs="*", help="metric records of the snapshots")
     command.add_files(options, many=True, outputs=style.FORMATS)
     command.main(options, run)
 

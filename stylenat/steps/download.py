@@ -2,7 +2,6 @@
 
 To go on after an interruption, run the same command again."""
 
-import argparse
 import json
 import os
 from pathlib import Path
@@ -10,23 +9,25 @@ from pathlib import Path
 from stylenat import command
 from stylenat.data.download import acquire
 from stylenat.data.listing import listing_of_source
-from stylenat.io import write_json
+from stylenat.io import Json, write_json
 from stylenat.pins import LOCK, LOCK_HELP
 from stylenat.records import Manifest
 
 
-def run(args: argparse.Namespace) -> None:
-    source, files = acquire(args.name, args.sources, args.directory, args.lock, command.progress)
-    manifest = Manifest(
-        dataset=args.name,
+def run(
+    *, name: str, sources: list[Json], directory: Path, manifest: Path, lock: Path = LOCK
+) -> None:
+    source, files = acquire(name, sources, directory, lock, command.progress)
+    written = Manifest(
+        dataset=name,
         source=source,
         # Relative to the manifest, so that results can be moved.
-        directory=os.path.relpath(args.directory, args.manifest.parent),
+        directory=os.path.relpath(directory, manifest.parent),
         files=files,
         split="content",  # what decides which images are held out, if a share is
         listing=listing_of_source(source),
     )
-    write_json(args.manifest, manifest.to_dict())
+    write_json(manifest, written.to_dict())
 
 
 def main() -> None:
@@ -41,7 +42,7 @@ def main() -> None:
     options.add_argument(
         "--manifest", type=Path, required=True, help="output: the source used, and its files (JSON)"
     )
-    options.add_argument("--lock", type=Path, default=LOCK, help=LOCK_HELP)
+    options.add_argument("--lock", type=Path, help=LOCK_HELP)
     command.main(options, run)
 
 

@@ -1,6 +1,5 @@
 """Write the resolved experiment: the one file that decides what the weights will be."""
 
-import argparse
 import json
 from pathlib import Path
 
@@ -9,8 +8,8 @@ from stylenat.config import ExperimentConfig
 from stylenat.io import write_json
 
 
-def run(args: argparse.Namespace) -> None:
-    write_json(args.output, ExperimentConfig.from_dict(json.loads(args.values)).to_dict())
+def run(*, values: str, output: Path) -> None:
+    write_json(output, ExperimentConfig.from_dict(json.loads(values)).to_dict())
 
 
 def main() -> None:

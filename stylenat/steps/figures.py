@@ -1,6 +1,6 @@
 """Draw FID against parameters, throughput and images seen from result tables and the literature."""
 
-import argparse
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,9 +12,16 @@ from stylenat.report.published import read_published
 from stylenat.report.scatter import PARAMETERS, THROUGHPUT, draw_fid_scatter
 
 
-def run(args: argparse.Namespace) -> None:
-    published = read_published(args.published)
-    measured = read_measured(args.tables)
+def run(
+    *,
+    published: Path,
+    tables: Sequence[Path] = (),
+    fid_vs_params: Sequence[Path] = (),
+    fid_vs_throughput: Sequence[Path] = (),
+    fid_vs_images: Sequence[Path] = (),
+) -> None:
+    literature = read_published(published)
+    measured = read_measured(tables)
     for ours in measured:
         name = ours.experiment
         if ours.params_m is None:
@@ -22,9 +29,9 @@ def run(args: argparse.Namespace) -> None:
         if not ours.speeds:
             command.log.warning("%s: no throughput table: not in fid_vs_throughput", name)
     for draw, outputs in (
-        (partial(draw_fid_scatter, PARAMETERS, published, measured), args.fid_vs_params),
-        (partial(draw_fid_scatter, THROUGHPUT, published, measured), args.fid_vs_throughput),
-        (partial(draw_progress, measured, published), args.fid_vs_images),
+        (partial(draw_fid_scatter, PARAMETERS, literature, measured), fid_vs_params),
+        (partial(draw_fid_scatter, THROUGHPUT, literature, measured), fid_vs_throughput),
+        (partial(draw_progress, measured, literature), fid_vs_images),
     ):
         if not outputs:
             continue
@@ -36,11 +43,11 @@ def run(args: argparse.Namespace) -> None:
 def main() -> None:
     options = command.parser(__doc__)
     options.add_argument(
-        "--tables", type=Path, nargs="*", default=[], help="CSV tables made by the step tables"
+        "--tables", type=Path, nargs="*", help="CSV tables made by the step tables"
     )
     options.add_argument("--published", type=Path, required=True, help="published results (CSV)")
     for name in ("--fid-vs-params", "--fid-vs-throughput", "--fid-vs-images"):
-        options.add_argument(name, type=Path, nargs="+", default=[], help=style.FORMATS)
+        options.add_argument(name, type=Path, nargs="+", help=style.FORMATS)
     command.main(options, run)
 
 

@@ -4,7 +4,6 @@ Held-out reals are measured against the reference, in sets of as many images as 
 without held-out reals, halves of the reference against each other.
 """
 
-import argparse
 from pathlib import Path
 
 from stylenat import command
@@ -18,32 +17,42 @@ from stylenat.metrics.summary import origin, summary
 from stylenat.records import MetricRecord, Subject
 
 
-def run(args: argparse.Namespace) -> None:
-    experiment = ExperimentConfig.from_dict(read_json(args.experiment))
-    reference = Statistics.load(args.reference)
-    require_reference(args.reference, reference.record, experiment)
-    held_out = args.held_out and Statistics.load(args.held_out)
-    if held_out:
-        require_held_out(args.held_out, held_out.record, reference.record)
-    found = floor(METRICS[args.metric], reference, held_out, args.samples)
+def run(
+    *,
+    reference: Path,
+    samples: int,
+    metric: str,
+    protocol: str,
+    experiment: Path,
+    output: Path,
+    held_out: Path | None = None,
+) -> None:
+    config = ExperimentConfig.from_dict(read_json(experiment))
+    reals = Statistics.load(reference)
+    require_reference(reference, reals.record, config)
+    unseen = None
+    if held_out is not None:
+        unseen = Statistics.load(held_out)
+        require_held_out(held_out, unseen.record, reals.record)
+    found = floor(METRICS[metric], reals, unseen, samples)
     subject = Subject(
-        experiment=experiment.name,
-        dataset=reference.record.dataset.name,
-        resolution=reference.record.dataset.resolution,
+        experiment=config.name,
+        dataset=reals.record.dataset.name,
+        resolution=reals.record.dataset.resolution,
         kind="floor",
         floor_of=found.of,
         step=None,
         images_seen=None,
         generator_sha256=None,
-        protocol=args.protocol,
+        protocol=protocol,
     )
-    measured = (held_out or reference).record
-    source = origin(reference, measured, found.n_generated, found.n_real, [])
+    measured = (unseen or reals).record
+    source = origin(reals, measured, found.n_generated, found.n_real, [])
     summaries = [summary(same, found.n_generated) for same in zip(*found.draws, strict=True)]
     records = [MetricRecord.joined(subject, one, source) for one in summaries]
-    write_json(args.output, [record.to_dict() for record in records])
+    write_json(output, [record.to_dict() for record in records])
     for one in summaries:
-        command.log.info("%s: %s = %.4f", args.output, one.metric, one.value)
+        command.log.info("%s: %s = %.4f", output, one.metric, one.value)
 
 
 def main() -> None:

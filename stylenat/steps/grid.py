@@ -1,20 +1,27 @@
 """One PNG of several samples side by side, enlarged by a whole factor where they are small."""
 
-import argparse
 from pathlib import Path
 
 from stylenat import command
 from stylenat.models import load_generator
 from stylenat.models.latents import generate, parse_seeds
 from stylenat.pictures import save_grid
+from stylenat.runtime import select_device
 
 
-def run(args: argparse.Namespace) -> None:
-    seeds = parse_seeds(args.seeds)
-    generator = load_generator(args.weights, args.device)
-    pictures = command.pictures(generate(generator, seeds, args.truncation), [len(seeds)])
-    save_grid(args.output, pictures, args.seeds, args.truncation)
-    command.log.info("%s: seeds %s, truncation %s", args.output, args.seeds, args.truncation)
+def run(
+    *,
+    weights: Path,
+    seeds: str,
+    output: Path,
+    device: str = "auto",
+    truncation: float | None = None,
+) -> None:
+    numbers = parse_seeds(seeds)
+    generator = load_generator(weights, select_device(device))
+    pictures = command.pictures(generate(generator, numbers, truncation), [len(numbers)])
+    save_grid(output, pictures, seeds, truncation)
+    command.log.info("%s: seeds %s, truncation %s", output, seeds, truncation)
 
 
 def main() -> None:

@@ -1,7 +1,6 @@
 """Write the state and the snapshot a training run starts from: at step 0, or, with --start, from what
 was trained before, by the experiment's training.start_from."""
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,19 +13,18 @@ from stylenat.models import save_generator
 from stylenat.training.build import build_trainer
 from stylenat.training.checkpoint import provenance, save_state
 from stylenat.training.distributed import World
-from stylenat.training.start import start
+from stylenat.training.start import start as start_from
 
 
-def run(args: argparse.Namespace) -> None:
-    experiment = ExperimentConfig.from_dict(read_json(args.experiment))
+def run(*, experiment: Path, state: Path, weights: Path, start: Path | None = None) -> None:
+    config = ExperimentConfig.from_dict(read_json(experiment))
     # Nothing is computed yet, so the device need not have the precision of the training.
-    trainer = build_trainer(replace(experiment, precision="auto"), World(0, 1, torch.device("cpu")))
-    if args.start:
-        config = experiment.training.start_from
-        assert config is not None  # where the file is from
-        start(trainer, args.start, config)
-    save_generator(args.weights, trainer.generator_ema, provenance(trainer, experiment, None))
-    save_state(args.state, trainer, experiment, None)
+    trainer = build_trainer(replace(config, precision="auto"), World(0, 1, torch.device("cpu")))
+    if start:
+        assert config.training.start_from is not None  # where the file is from
+        start_from(trainer, start, config.training.start_from)
+    save_generator(weights, trainer.generator_ema, provenance(trainer, config, None))
+    save_state(state, trainer, config, None)
 
 
 def main() -> None:

@@ -1,6 +1,5 @@
 """Print the metadata of a data set and draw a contact sheet of images spread evenly over it."""
 
-import argparse
 import json
 from pathlib import Path
 
@@ -13,15 +12,15 @@ from stylenat.io import atomic
 from stylenat.pictures import LEGIBLE, tile
 
 
-def run(args: argparse.Namespace) -> None:
-    store = ImageStore(args.dataset)
+def run(*, dataset: Path, count: int = 64, output: Path | None = None) -> None:
+    store = ImageStore(dataset)
     print(json.dumps(store.metadata.to_dict(), indent=2, ensure_ascii=False))
-    chosen = np.linspace(0, len(store) - 1, min(args.count, len(store))).round().astype(int)
-    output = args.output or args.dataset.with_suffix(".png")
-    with atomic(output) as temporary:
+    chosen = np.linspace(0, len(store) - 1, min(count, len(store))).round().astype(int)
+    picture = output or dataset.with_suffix(".png")
+    with atomic(picture) as temporary:
         sheet = tile(np.stack([_thumbnail(store.read(int(index))) for index in chosen]))
         Image.fromarray(sheet).save(temporary, "PNG")
-    command.log.info("%s: images %s", output, ", ".join(map(str, chosen)))
+    command.log.info("%s: images %s", picture, ", ".join(map(str, chosen)))
 
 
 def _thumbnail(pixels: np.ndarray) -> np.ndarray:
@@ -33,7 +32,7 @@ def _thumbnail(pixels: np.ndarray) -> np.ndarray:
 def main() -> None:
     options = command.parser(__doc__)
     options.add_argument("dataset", type=Path, help="a packed data set (LMDB)")
-    options.add_argument("--count", type=int, default=64, help="images on the contact sheet")
+    options.add_argument("--count", type=int, help="images on the contact sheet")
     options.add_argument(
         "--output", type=Path, help="the contact sheet (PNG); beside the data set if not given"
     )

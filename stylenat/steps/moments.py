@@ -1,6 +1,5 @@
 """Write mean and covariance of statistics as pytorch-fid and clean-fid read them (npz of mu and sigma)."""
 
-import argparse
 from pathlib import Path
 
 from stylenat import command
@@ -8,14 +7,14 @@ from stylenat.metrics.foreign import write_gaussian
 from stylenat.metrics.moments import Statistics
 
 
-def run(args: argparse.Namespace) -> None:
-    statistics = Statistics.load(args.statistics, features=False)
-    write_gaussian(args.output, statistics)
-    record = statistics.record
+def run(*, statistics: Path, output: Path) -> None:
+    ours = Statistics.load(statistics, features=False)
+    write_gaussian(output, ours)
+    record = ours.record
     command.log.info(
         "%s: mu and sigma of %d images of %s in the features of %s; the file does not say so",
-        args.output,
-        statistics.moments.count,
+        output,
+        ours.moments.count,
         record.dataset.name,
         record.extractor,
     )

@@ -5,7 +5,6 @@ a copy. The output (npz) holds, for the first samples, their seeds, indices of t
 images and distances, and for the whole sets each image's distance to the nearest training image.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -25,27 +24,29 @@ SHOWN = 16  # samples whose neighbours a figure can show …
 NEIGHBOURS = 5  # … and so many for each
 
 
-def run(args: argparse.Namespace) -> None:
-    experiment = ExperimentConfig.from_dict(read_json(args.experiment))
-    generated, reals = Statistics.load(args.statistics), Statistics.load(args.reference)
-    require_reference(args.reference, reals.record, experiment)
+def run(
+    *, statistics: Path, reference: Path, protocol: str, step: int, experiment: Path, output: Path
+) -> None:
+    config = ExperimentConfig.from_dict(read_json(experiment))
+    generated, reals = Statistics.load(statistics), Statistics.load(reference)
+    require_reference(reference, reals.record, config)
     require_same(COMPARABLE, generated.record, reals.record)
     found, known = generated.features, reals.features
     if found is None or known is None:
-        path = args.statistics if found is None else args.reference
+        path = statistics if found is None else reference
         raise UserError(f"{path} holds no features; compute it again with --features.")
     if reals.record.subset != "all":
         raise UserError(
-            f"{args.reference} is not of all training images (subset "
+            f"{reference} is not of all training images (subset "
             f"{reals.record.subset}); a copy of one that is left out would go unseen."
         )
     if generated.record.seeds is None:
-        raise UserError(f"{args.statistics} is not of samples; there are no seeds to show.")
+        raise UserError(f"{statistics} is not of samples; there are no seeds to show.")
     training = TrainingSet.of(known)
     indices, distances = nearest(found, training.features, NEIGHBOURS)
     copies = float((distances[:, 0] <= training.threshold).mean())
     write_npz(
-        args.output,
+        output,
         {
             "seeds": np.array(parse_seeds(generated.record.seeds)[:SHOWN]),
             "indices": indices[:SHOWN],
@@ -54,12 +55,12 @@ def run(args: argparse.Namespace) -> None:
             "train_distances": training.distances,
         },
         NeighboursRecord(
-            experiment=experiment.name,
+            experiment=config.name,
             dataset=reals.record.dataset.name,
             dataset_sha256=reals.record.dataset.content_sha256,
             resolution=reals.record.dataset.resolution,
-            step=args.step,
-            protocol=args.protocol,
+            step=step,
+            protocol=protocol,
             extractor=reals.record.extractor,
             weights_sha256=reals.record.weights_sha256,
             generator_sha256=generated.record.generator_sha256,
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> None:
     command.log.info(
         "%s: %.2f %% of %d samples are as near to a training image as the nearest %g %% of "
         "training images are to each other",
-        args.output,
+        output,
         100 * copies,
         generated.moments.count,
         100 * COPY_QUANTILE,

@@ -1,6 +1,6 @@
 """Write an experiment's first page: reals and samples, headline numbers, what was trained on what."""
 
-import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from stylenat import command
@@ -12,23 +12,29 @@ from stylenat.report.measured import read_table
 from stylenat.report.overview import training_of, write_overview
 
 
-def run(args: argparse.Namespace) -> None:
-    experiment = ExperimentConfig.from_dict(read_json(args.experiment))
+def run(
+    *,
+    experiment: Path,
+    metrics: Path,
+    data: Sequence[Path],
+    picture: Path,
+    output: Path,
+    records: Sequence[Path] = (),
+) -> None:
+    config = ExperimentConfig.from_dict(read_json(experiment))
     training = None
-    if args.records:
-        training = training_of(read_training(args.records), experiment.training.batch_size)
-    datasets = [ImageStore(path).metadata for path in args.data]
-    metrics = read_table(args.metrics)
-    write_overview(args.output, experiment, metrics, training, datasets, args.picture)
-    command.log.info("%s: %d numbers", args.output, (metrics["kind"] == "snapshot").sum())
+    if records:
+        training = training_of(read_training(records), config.training.batch_size)
+    datasets = [ImageStore(path).metadata for path in data]
+    table = read_table(metrics)
+    write_overview(output, config, table, training, datasets, picture)
+    command.log.info("%s: %d numbers", output, (table["kind"] == "snapshot").sum())
 
 
 def main() -> None:
     options = command.parser(__doc__)
     command.add_files(options, experiment="resolved experiment", metrics="its table of all metrics")
-    options.add_argument(
-        "--records", type=Path, nargs="*", default=[], help="JSON lines of every segment"
-    )
+    options.add_argument("--records", type=Path, nargs="*", help="JSON lines of every segment")
     reals = "the training images (LMDB), then the held-out ones if there are any"
     command.add_files(options, many=True, data=reals)
     command.add_files(options, picture="of the step compare", output="the page (HTML)")

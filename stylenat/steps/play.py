@@ -4,7 +4,6 @@ It holds the generator as ONNX, the styles of the first seeds and onnxruntime-we
 --runtime names.
 """
 
-import argparse
 from pathlib import Path
 
 from stylenat import command
@@ -17,12 +16,12 @@ from stylenat.report.play import VERSION, Facts, read_runtime, write_play
 SEEDS = range(100)
 
 
-def run(args: argparse.Namespace) -> None:
+def run(*, weights: Path, runtime: Path, output: Path) -> None:
     require_onnx()
-    runtime = read_runtime(args.runtime)
-    config, provenance = read_header(args.weights)
-    name, step = provenance.experiment_name or args.weights.stem, provenance.step
-    generator = load_generator(args.weights)
+    library = read_runtime(runtime)
+    config, provenance = read_header(weights)
+    name, step = provenance.experiment_name or weights.stem, provenance.step
+    generator = load_generator(weights)
     facts = Facts(
         title=f"{name}: pictures made in the browser",
         about=f"{name}{f' after {step:,} iterations' if step else ''}, "
@@ -32,10 +31,10 @@ def run(args: argparse.Namespace) -> None:
         levels=config.resolutions,
         seeds=len(SEEDS),
     )
-    model = to_onnx(generator, "w", {"generator_sha256": sha256(args.weights)})
+    model = to_onnx(generator, "w", {"generator_sha256": sha256(weights)})
     w, mean = styles(generator, SEEDS), mean_style(generator)
-    write_play(args.output, facts, model, w.numpy(), mean.numpy(), runtime)
-    command.log.info("%s: %.1f MB", args.output, args.output.stat().st_size / 1e6)
+    write_play(output, facts, model, w.numpy(), mean.numpy(), library)
+    command.log.info("%s: %.1f MB", output, output.stat().st_size / 1e6)
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Draw what a pixel sees at every level, from the kernels and dilations of an experiment."""
 
-import argparse
+from collections.abc import Sequence
+from pathlib import Path
 
 from stylenat import command
 from stylenat.config import ExperimentConfig
@@ -9,11 +10,11 @@ from stylenat.report import style
 from stylenat.report.receptive import draw_receptive_fields
 
 
-def run(args: argparse.Namespace) -> None:
-    experiment = ExperimentConfig.from_dict(read_json(args.experiment))
+def run(*, experiment: Path, outputs: Sequence[Path]) -> None:
+    config = ExperimentConfig.from_dict(read_json(experiment))
     with style.styled():
-        style.save(draw_receptive_fields(experiment.model), args.outputs)
-    command.log.info("wrote %s", ", ".join(map(str, args.outputs)))
+        style.save(draw_receptive_fields(config.model), outputs)
+    command.log.info("wrote %s", ", ".join(map(str, outputs)))
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Join an experiment's records with the published results: one table as CSV and as a page."""
 
-import argparse
+from collections.abc import Sequence
+from pathlib import Path
 
 from stylenat import command
 from stylenat.config import ExperimentConfig
@@ -11,24 +12,32 @@ from stylenat.report.speeds import throughput_table
 from stylenat.report.tables import metric_table
 
 
-def run(args: argparse.Namespace) -> None:
-    experiments = [ExperimentConfig.from_dict(read_json(path)) for path in args.experiment]
-    published = read_published(args.published)
-    records = {
+def run(
+    *,
+    table: str,
+    experiment: Sequence[Path],
+    records: Sequence[Path],
+    published: Path,
+    output: Path,
+    html: Path,
+) -> None:
+    experiments = [ExperimentConfig.from_dict(read_json(path)) for path in experiment]
+    literature = read_published(published)
+    found = {
         f"{path}, record {number}": record
-        for path in args.records
+        for path in records
         for number, record in enumerate(read_json(path))
     }
-    if args.table == "throughput":
-        frame = throughput_table(list(records.values()), experiments, published)
+    if table == "throughput":
+        frame = throughput_table(list(found.values()), experiments, literature)
     else:
-        frame = metric_table(records, args.table, experiments[0], published)
-    with atomic(args.output) as temporary:
+        frame = metric_table(found, table, experiments[0], literature)
+    with atomic(output) as temporary:
         frame.to_csv(temporary, index=False)
     names = ", ".join(experiment.name for experiment in experiments)
-    write_page(args.html, frame, f"{names}: {args.table}")
+    write_page(html, frame, f"{names}: {table}")
     counts = ", ".join(f"{count} {kind}" for kind, count in frame["kind"].value_counts().items())
-    command.log.info("%s: %d rows (%s)", args.output, len(frame), counts)
+    command.log.info("%s: %d rows (%s)", output, len(frame), counts)
 
 
 def main() -> None:

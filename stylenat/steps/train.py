@@ -159,10 +159,9 @@ def main() -> None:
         default={},
         help='JSON such as {"tensorboard": true, "wandb": {"project": "stylenat"}}',
     )
-    options.set_defaults(dtype="that of the experiment, below")
     failed = True
     try:
-        command.main(options, run)
+        command.main(options, run, precision="that of the experiment, below")
         failed = False
     except SystemExit as end:
         failed = end.code != EXIT_CODE

@@ -1,22 +1,19 @@
 """Decode every image of a data set and compare its pixels with the recorded content hash."""
 
-import argparse
-import os
 from pathlib import Path
 
 from stylenat import command
 from stylenat.data.check import verify
 from stylenat.data.store import ImageStore
+from stylenat.runtime import CORES
 
 
-def run(args: argparse.Namespace) -> None:
-    with command.progress(
-        total=len(ImageStore(args.dataset)), desc="verifying", unit="image"
-    ) as bar:
-        record = verify(args.dataset, args.workers, advance=bar.update)
+def run(*, dataset: Path, workers: int = CORES) -> None:
+    with command.progress(total=len(ImageStore(dataset)), desc="verifying", unit="image") as bar:
+        record = verify(dataset, workers, advance=bar.update)
     command.log.info(
         "%s is whole: %d images of %d², filter %s, content %s; licence: %s; creator: %s",
-        args.dataset,
+        dataset,
         record.count,
         record.resolution,
         record.filter,
@@ -29,7 +26,7 @@ def run(args: argparse.Namespace) -> None:
 def main() -> None:
     options = command.parser(__doc__)
     options.add_argument("dataset", type=Path, help="a packed data set (LMDB)")
-    options.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
+    options.add_argument("--workers", type=int, help="processes")
     command.main(options, run)
 
 
