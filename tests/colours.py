@@ -1,7 +1,5 @@
 """A feature network anyone can compute, image sets, and the step `statistics` on them."""
 
-from argparse import Namespace
-
 import numpy as np
 import torch
 from PIL import Image
@@ -64,15 +62,13 @@ def portraits(path, colours, seed=0, known=True, **metadata):
 
 def compute(workplace, *images, subset="all", weights="colours.pth", output="out.npz", keep=False):
     statistics.run(
-        Namespace(
-            images=list(images),
-            subset=subset,
-            features=keep,
-            extractor="colours",
-            weights=workplace / weights,
-            output=workplace / output,
-            device=torch.device("cpu"),
-        )
+        images=list(images),
+        subset=subset,
+        features=keep,
+        extractor="colours",
+        weights=workplace / weights,
+        output=workplace / output,
+        device="cpu",
     )
     return workplace / output
 

@@ -15,7 +15,6 @@ import shutil
 import signal
 import sys
 import traceback
-from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -120,36 +119,30 @@ class _Counted:
 
 def _pack(folder: Path) -> None:
     writer._TRANSACTION = 1 << 14  # several of them
-    settings = {"resolution": 32, "filter": "none", "test_share": None, "max_corrupt": 1}
+    settings = {"resolution": 32, "filter": "none", "max_corrupt": 1}
     output = folder / "out/x.lmdb"
-    pack.run(Namespace(name="x", manifest=folder / "x.json", output=output, workers=1, **settings))
+    pack.run(name="x", manifest=folder / "x.json", output=output, workers=1, **settings)
 
 
 def _sample(folder: Path, output: str = "out/x.lmdb") -> None:
     sample.run(
-        Namespace(
-            weights=folder / "x.safetensors",
-            seeds="0-3",
-            device=torch.device("cpu"),
-            truncation=None,
-            batch_size=2,
-            output=folder / output,
-        )
+        weights=folder / "x.safetensors",
+        seeds="0-3",
+        device="cpu",
+        batch_size=2,
+        output=folder / output,
     )
 
 
 def _statistics(folder: Path) -> None:
     features.NETWORKS["colours"] = Colours
     statistics.run(
-        Namespace(
-            images=[folder / "reals.lmdb"],
-            subset="all",
-            extractor="colours",
-            weights=folder / "colours.pth",
-            device=torch.device("cpu"),
-            features=True,
-            output=folder / "out/x.npz",
-        )
+        images=[folder / "reals.lmdb"],
+        extractor="colours",
+        weights=folder / "colours.pth",
+        device="cpu",
+        features=True,
+        output=folder / "out/x.npz",
     )
 
 

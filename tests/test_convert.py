@@ -73,8 +73,7 @@ def save(path: Path, content: Any) -> Path:
 
 
 def run(checkpoint: Path, output: Path, **options: Any) -> Path:
-    defaults = {"network": "g_ema", "experiment": None, "step": None, "to_reference": False}
-    convert.run(argparse.Namespace(checkpoint=checkpoint, output=output, **(defaults | options)))
+    convert.run(checkpoint=checkpoint, output=output, **options)
     return output
 
 

@@ -1,7 +1,5 @@
 """Directions in w: what they are, against numpy, and that pictures change along them."""
 
-from argparse import Namespace
-
 import numpy as np
 import pytest
 import torch
@@ -14,8 +12,6 @@ from stylenat.models.directions import principal_directions, style_directions
 from stylenat.models.latents import MEAN_SEEDS, generate, render, styles
 from stylenat.steps import directions
 from tests.attention import normal
-
-CPU = torch.device("cpu")
 
 
 def assert_orthonormal(vectors):
@@ -90,9 +86,7 @@ def test_walks_pass_the_sample_and_change_it(weights):
 def test_the_step_writes_pictures_and_vectors(weights, tmp_path):
     options = {"principal": tmp_path / "p.png", "style": tmp_path / "s.png"}
     vectors = tmp_path / "v.npz"
-    directions.run(
-        Namespace(weights=weights, device=CPU, count=3, seed=7, vectors=vectors, **options)
-    )
+    directions.run(weights=weights, device="cpu", count=3, seed=7, vectors=vectors, **options)
     for path in options.values():
         with Image.open(path) as image:
             assert image.text["seed"] == "7" and "10000 samples" in image.text["unit"]

@@ -1,11 +1,9 @@
 """Anybody's images against reals, and two sets against each other."""
 
 import logging
-from argparse import Namespace
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from stylenat import command
@@ -63,17 +61,15 @@ def workplace(tmp_path, monkeypatch):
 
 
 def run(folder, reference, images, against=None, metrics=("frechet",), **options):
-    defaults = {"weights": folder / "colours.pth", "resolution": 8, "filter": "lanczos"}
+    defaults = {"weights": folder / "colours.pth", "resolution": 8}
     paths = {"reference": reference, "images": images, "against": against}
     evaluate.run(
-        Namespace(
-            **{key: path and folder / path for key, path in paths.items()},
-            extractor="colours",
-            metrics=list(metrics),
-            output=folder / "out.json",
-            device=torch.device("cpu"),
-            **defaults | options,
-        )
+        **{key: path and folder / path for key, path in paths.items()},
+        extractor="colours",
+        metrics=metrics,
+        output=folder / "out.json",
+        device="cpu",
+        **defaults | options,
     )
     return read_json(folder / "out.json")
 

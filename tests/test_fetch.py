@@ -4,7 +4,6 @@ import hashlib
 import json
 import subprocess
 import sys
-from argparse import Namespace
 
 import pytest
 
@@ -156,7 +155,7 @@ def test_google_drive_is_asked_for_the_file_itself(monkeypatch, tmp_path, url):
 
 def run(source, output):
     lock = output.parent / "config/downloads.lock"
-    weights.run(Namespace(name="net", source=json.dumps(source), output=output, lock=lock))
+    weights.run(name="net", source=json.dumps(source), output=output, lock=lock)
 
 
 def test_weights_by_url(host, tmp_path, caplog):

@@ -1,7 +1,6 @@
 """Pictures that need a network: what they show is what the generator makes."""
 
 import sys
-from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -17,8 +16,6 @@ from stylenat.models import load_generator
 from stylenat.models.latents import generate, mean_style, render, styles
 from stylenat.pictures import save_animation, tile
 from stylenat.steps import attention, copies, latents
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -198,15 +195,15 @@ def test_an_mp4_that_cannot_be_encoded_leaves_nothing(tmp_path, monkeypatch):
 
 def test_the_attention_step(weights, tmp_path):
     options = {
-        "weights": weights, "device": CPU, "seed": 2, "mean_query": tmp_path / "m.png",
+        "weights": weights, "device": "cpu", "seed": 2, "mean_query": tmp_path / "m.png",
         "neighbourhoods": tmp_path / "n.png",
     }  # fmt: skip
-    attention.run(Namespace(pixel=[0, 15], **options))
+    attention.run(pixel=[0, 15], **options)
     with Image.open(tmp_path / "n.png") as image:
         assert image.text["seed"] == "2" and image.text["pixel"] == "row 0, column 15"
     assert (tmp_path / "m.png").stat().st_size > 1000
     with pytest.raises(UserError, match="--pixel 0 16: outside of an image of 16 × 16"):
-        attention.run(Namespace(pixel=[0, 16], **options))
+        attention.run(pixel=[0, 16], **options)
 
 
 @pytest.fixture
@@ -228,14 +225,14 @@ def found(weights, tmp_path):
     distances = np.array([[2.0, 3, 4, 5, 6], [0.0, 3, 4, 5, 6], [1.0, 3, 4, 5, 6]])
     arrays = {"seeds": np.array([0, 1, 2]), "indices": indices, "distances": distances}
     write_npz(tmp_path / "n.npz", arrays, record)
-    return Namespace(
-        neighbours=tmp_path / "n.npz", weights=weights, data=tmp_path / "data.lmdb",
-        output=tmp_path / "copies.png", device=CPU,
-    )  # fmt: skip
+    return {
+        "neighbours": tmp_path / "n.npz", "weights": weights, "data": tmp_path / "data.lmdb",
+        "output": tmp_path / "copies.png", "device": "cpu",
+    }  # fmt: skip
 
 
 def test_a_copy_is_framed_beside_its_original(found, shown):
-    copies.run(found)
+    copies.run(**found)
     (pictures, rows, _), named = shown[0]
     assert rows == ["seed 1", "seed 2", "seed 0"], "the nearest first"
     assert named["framed"] == {(0, 0)}
@@ -246,6 +243,6 @@ def test_a_copy_is_framed_beside_its_original(found, shown):
 
 def test_neighbours_of_other_weights_or_data_are_refused(found, tmp_path):
     other = tmp_path / "other.safetensors"
-    other.write_bytes(found.weights.read_bytes() + b" ")
+    other.write_bytes(found["weights"].read_bytes() + b" ")
     with pytest.raises(UserError, match="generator_sha256 differs"):
-        copies.run(Namespace(**{**vars(found), "weights": other}))
+        copies.run(**found | {"weights": other})

@@ -3,7 +3,6 @@
 import json
 import logging
 import re
-from argparse import Namespace
 from functools import reduce
 from operator import attrgetter
 from pathlib import Path
@@ -75,16 +74,14 @@ def measure_all(
     chain, *measured, reference="all.npz", weights="g.safetensors", metric="frechet", held_out=None
 ) -> list[dict]:
     metrics.run(
-        Namespace(
-            statistics=[chain / name for name in measured or ["fake.npz"]],
-            reference=chain / reference,
-            held_out=held_out and chain / held_out,
-            metric=metric,
-            protocol=f"{metric}_of_colours",
-            experiment=chain / "experiment.json",
-            weights=weights and chain / weights,
-            output=chain / "metric.json",
-        )
+        statistics=[chain / name for name in measured or ["fake.npz"]],
+        reference=chain / reference,
+        held_out=held_out and chain / held_out,
+        metric=metric,
+        protocol=f"{metric}_of_colours",
+        experiment=chain / "experiment.json",
+        weights=weights and chain / weights,
+        output=chain / "metric.json",
     )
     return read_json(chain / "metric.json")
 

@@ -1,12 +1,10 @@
 """The first page of the report, and the picture on it."""
 
 import re
-from argparse import Namespace
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from PIL import Image
 
 from stylenat.data.writer import write_store
@@ -125,8 +123,8 @@ def test_the_picture_shows_the_first_reals_above_the_first_samples(weights, tmp_
     side = generator.config.image_size
     reals = images(tmp_path / "r.lmdb", 40, side)
     output = tmp_path / "compare.png"
-    arguments = {"weights": weights, "output": output, "device": torch.device("cpu")}
-    compare.run(Namespace(data=tmp_path / "r.lmdb", **arguments))
+    arguments = {"weights": weights, "output": output, "device": "cpu"}
+    compare.run(data=tmp_path / "r.lmdb", **arguments)
     with Image.open(output) as image:
         assert image.text["seeds"] == "0-31" and image.text["reals"] == "reals 0-31"
         canvas = np.asarray(image.convert("RGB"))
@@ -140,4 +138,6 @@ def test_the_picture_shows_the_first_reals_above_the_first_samples(weights, tmp_
 def test_too_few_reals_are_refused(weights, tmp_path):
     images(tmp_path / "r.lmdb", 3, 16)
     with pytest.raises(UserError, match="holds 3 images; the picture needs 32"):
-        compare.run(Namespace(data=tmp_path / "r.lmdb", weights=weights, device="cpu"))
+        compare.run(
+            data=tmp_path / "r.lmdb", weights=weights, output=tmp_path / "x.png", device="cpu"
+        )

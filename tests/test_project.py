@@ -1,7 +1,6 @@
 """Projection: schedules, the distance that it follows, and that a generated image is found again."""
 
 import math
-from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -22,7 +21,6 @@ from stylenat.steps import project as step
 from tests.tiny import experiment
 from tests.weights import fill, normal
 
-CPU = torch.device("cpu")
 STEPS = 40
 
 
@@ -42,9 +40,8 @@ def network():
 
 
 def run(weights, image, output, **options):
-    defaults = {"inception": None, "steps": STEPS, "seed": 0, "device": CPU}
-    arguments = {"weights": weights, "image": image, "output": output}
-    step.run(Namespace(**(arguments | defaults | options)))
+    defaults = {"steps": STEPS, "device": "cpu"}
+    step.run(weights=weights, image=image, output=output, **defaults | options)
     return output
 
 

@@ -5,12 +5,10 @@ import json
 import os
 import subprocess
 import sys
-from argparse import Namespace
 from hashlib import sha256 as digest_of
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from PIL import Image
 
@@ -30,7 +28,6 @@ from tests.project import ROOT
 from tests.server import ModelHub, serving
 from tests.tiny import experiment
 
-CPU = torch.device("cpu")
 CARD = ("README.md", "config.json", "model.safetensors", "samples.png")
 
 
@@ -55,9 +52,8 @@ def table(path, *rows):
 
 
 def run(weights, output, **options):
-    defaults = {"tables": [], "licence": "cc-by-4.0", "seeds": "0-3", "truncation": None}
-    arguments = {"weights": weights, "output": output, "device": CPU, "push": None} | defaults
-    publish.run(Namespace(**(arguments | options)))
+    defaults = {"licence": "cc-by-4.0", "seeds": "0-3", "device": "cpu"}
+    publish.run(weights=weights, output=output, **defaults | options)
     return output
 
 

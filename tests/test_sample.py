@@ -1,8 +1,8 @@
 """Sampling: what a seed means, and that an image depends on its seed alone."""
 
-from argparse import Namespace
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -33,8 +33,7 @@ from tests.tiny import MODEL
 
 
 def run(weights: Path, output: Path, seeds: str, **options) -> Path:
-    defaults = {"truncation": None, "batch_size": 64, "device": torch.device("cpu")}
-    sample.run(Namespace(weights=weights, output=output, seeds=seeds, **(defaults | options)))
+    sample.run(weights=weights, output=output, seeds=seeds, device="cpu", **options)
     return output
 
 
@@ -220,5 +219,7 @@ def test_a_fault_of_the_network_reaches_the_caller():
 
 
 def test_a_pass_is_small_for_large_images():
-    sizes = {size: images_per_pass(Namespace(image_size=size)) for size in (32, 256, 512, 1024)}
+    sizes = {
+        size: images_per_pass(SimpleNamespace(image_size=size)) for size in (32, 256, 512, 1024)
+    }
     assert sizes == {32: 8, 256: 4, 512: 1, 1024: 1}

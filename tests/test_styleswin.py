@@ -265,8 +265,7 @@ def save(path: Path, generator: dict) -> Path:
 
 
 def run(checkpoint: Path, output: Path, **options) -> Path:
-    defaults = {"network": "g_ema", "experiment": None, "step": None, "to_reference": False}
-    convert.run(argparse.Namespace(checkpoint=checkpoint, output=output, **(defaults | options)))
+    convert.run(checkpoint=checkpoint, output=output, **options)
     return output
 
 

@@ -1,6 +1,5 @@
 """Throughput records state their protocol and what really was done."""
 
-from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,15 +38,12 @@ def generator():
 
 
 def run(output, batch_sizes, seconds, **options):
-    defaults = {"weights": [], "experiments": [], "dtype": "float32", "execution": "eager"}
     throughput.run(
-        Namespace(
-            batch_sizes=batch_sizes,
-            seconds=seconds,
-            output=output,
-            device=CPU,
-            **(defaults | options),
-        )
+        batch_sizes=batch_sizes,
+        seconds=seconds,
+        output=output,
+        device="cpu",
+        **options,
     )
     return read_json(output)
 

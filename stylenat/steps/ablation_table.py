@@ -1,7 +1,8 @@
 """Compare the variants of an ablation, or report the seeds of an experiment: a table and a figure."""
 
-import argparse
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,32 +20,40 @@ from stylenat.report.page import write_page
 from stylenat.report.published import read_published
 
 
-def run(args: argparse.Namespace) -> None:
-    family = args.family
-    metrics = [record for path in args.metrics for record in read_json(path)]
-    require_runs(family, metrics)
-    training: dict[str, Any] = {
-        name: read_training(
-            path for path in args.training if path.parent.parent.name == name
-        ).to_dict("records")
-        for name in family.experiments
-    }
-    experiments = [ExperimentConfig.from_dict(read_json(path)) for path in args.experiments]
+def run(
+    *,
+    family: Family,
+    metrics: Sequence[Path],
+    training: Sequence[Path],
+    throughput: Path,
+    experiments: Sequence[Path],
+    published: Path,
+    output: Path,
+    html: Path,
+    figures: Sequence[Path],
+) -> None:
+    records = [record for path in metrics for record in read_json(path)]
+    require_runs(family, records)
+    trainings: dict[str, Any] = {}
+    for name in family.experiments:
+        paths = (path for path in training if path.parent.parent.name == name)
+        trainings[name] = read_training(paths).to_dict("records")
+    configs = [ExperimentConfig.from_dict(read_json(path)) for path in experiments]
     frame = ablation_table(
         family,
-        metrics,
-        training,
-        read_json(args.throughput),
-        experiments,
-        [_size(experiment.model) for experiment in experiments],
-        read_published(args.published),
+        records,
+        trainings,
+        read_json(throughput),
+        configs,
+        [_size(config.model) for config in configs],
+        read_published(published),
     )
-    with atomic(args.output) as temporary:
+    with atomic(output) as temporary:
         frame.to_csv(temporary, index=False)
     sentences = verdicts(frame)
-    write_page(args.html, frame, f"{family.name}: {family.protocol}", sentences)
+    write_page(html, frame, f"{family.name}: {family.protocol}", sentences)
     with style.styled():
-        style.save(draw_ablation(frame), args.figures)
+        style.save(draw_ablation(frame), figures)
     for sentence in sentences:
         command.log.info("%s", sentence)
 

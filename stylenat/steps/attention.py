@@ -5,7 +5,8 @@ reference draws them. --neighbourhoods: the true attention weights of one pixel'
 kernel and dilation, at every level of neighbourhood attention.
 """
 
-import argparse
+from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -23,37 +24,47 @@ from stylenat.models.attention_maps import (
 from stylenat.models.latents import styles
 from stylenat.report import style
 from stylenat.report.attention import GroupMaps, draw_mean_query, draw_neighbourhoods
+from stylenat.runtime import select_device
 
 REFERENCE_LEVELS = 16  # sides from which the reference draws its maps
 
 
-def run(args: argparse.Namespace) -> None:
-    generator = load_generator(args.weights, args.device)
+def run(
+    *,
+    weights: Path,
+    mean_query: Path,
+    neighbourhoods: Path,
+    device: str = "auto",
+    seed: int = 0,
+    pixel: Sequence[int] | None = None,
+) -> None:
+    generator = load_generator(weights, select_device(device))
     size = generator.config.image_size
-    place = tuple(args.pixel or (size // 2, size // 2))
+    row, column = pixel or (size // 2, size // 2)
+    place = row, column
     if not all(0 <= p < size for p in place):
         raise UserError(f"--pixel {place[0]} {place[1]}: outside of an image of {size} × {size}.")
-    image, blocks = record_attention(generator, styles(generator, [args.seed]))
+    image, blocks = record_attention(generator, styles(generator, [seed]))
     picture = to_uint8(image)[0].permute(1, 2, 0).cpu().numpy()
-    mean_query = [
+    means = [
         maps
         for block in blocks
         if block.side >= REFERENCE_LEVELS
         for maps in _by_group(block, mean_query_maps(block))
     ]
-    if not mean_query:
-        raise UserError(f"{args.weights} has no neighbourhood attention at 16² or finer to show.")
+    if not means:
+        raise UserError(f"{weights} has no neighbourhood attention at 16² or finer to show.")
     true = []
     for block in blocks:
         y, x = (p * block.side // size for p in place)
         true += _by_group(block, neighbourhood_weights(block, y, x))
-    facts = {"seed": str(args.seed), "truncation": "None"}
+    facts = {"seed": str(seed), "truncation": "None"}
     with style.styled():
-        style.save(draw_mean_query(picture, args.seed, mean_query), [args.mean_query], facts)
-        figure = draw_neighbourhoods(picture, args.seed, place, true)
+        style.save(draw_mean_query(picture, seed, means), [mean_query], facts)
+        figure = draw_neighbourhoods(picture, seed, place, true)
         facts["pixel"] = f"row {place[0]}, column {place[1]}"
-        style.save(figure, [args.neighbourhoods], facts)
-    command.log.info("%s, %s: %s", args.mean_query, args.neighbourhoods, facts)
+        style.save(figure, [neighbourhoods], facts)
+    command.log.info("%s, %s: %s", mean_query, neighbourhoods, facts)
 
 
 def _by_group(block: BlockAttention, maps: Tensor) -> list[GroupMaps]:
@@ -69,7 +80,7 @@ def main() -> None:
     options = command.parser(__doc__)
     command.add_device(options)
     command.add_weights(options)
-    options.add_argument("--seed", type=int, default=0, help="whose image is made")
+    options.add_argument("--seed", type=int, help="whose image is made")
     options.add_argument(
         "--pixel", type=int, nargs=2, metavar=("ROW", "COLUMN"), help="the query; default: centre"
     )

@@ -1,6 +1,6 @@
 """One PNG to judge a generator by: real images above, samples below; nothing is picked."""
 
-import argparse
+from pathlib import Path
 
 import numpy as np
 
@@ -11,21 +11,22 @@ from stylenat.models import load_generator
 from stylenat.models.latents import generate
 from stylenat.report import style
 from stylenat.report.mosaic import draw_mosaic
+from stylenat.runtime import select_device
 
 ROWS, COLUMNS = 4, 8  # of the reals, and of the samples
 
 
-def run(args: argparse.Namespace) -> None:
-    store = ImageStore(args.data)
+def run(*, weights: Path, data: Path, output: Path, device: str = "auto") -> None:
+    store = ImageStore(data)
     count = ROWS * COLUMNS
     if len(store) < count:
-        raise UserError(f"{args.data} holds {len(store)} images; the picture needs {count}.")
-    generator = load_generator(args.weights, args.device)
+        raise UserError(f"{data} holds {len(store)} images; the picture needs {count}.")
+    generator = load_generator(weights, select_device(device))
     made = command.pictures(generate(generator, range(count)), [count])
     real = np.stack([store.read(index) for index in range(count)])
     if real.shape != made.shape:
         raise UserError(
-            f"{args.data} holds images of {real.shape[1]}², {args.weights} makes {made.shape[1]}²; "
+            f"{data} holds images of {real.shape[1]}², {weights} makes {made.shape[1]}²; "
             "give the data set it was trained on."
         )
     with style.styled():
@@ -40,8 +41,8 @@ def run(args: argparse.Namespace) -> None:
             "seeds": f"0-{count - 1}",
             "truncation": "None",
         }
-        style.save(figure, [args.output], facts)
-    command.log.info("%s: %s", args.output, facts)
+        style.save(figure, [output], facts)
+    command.log.info("%s: %s", output, facts)
 
 
 def main() -> None:

@@ -4,7 +4,6 @@ to one of the reference's.
 Nothing in the checkpoint's pickle is executed.
 """
 
-import argparse
 from pathlib import Path
 
 import torch
@@ -26,43 +25,54 @@ from stylenat.training.trainer import Trainer
 log = command.log
 
 
-def run(args: argparse.Namespace) -> None:
-    if args.to_reference:
-        _to_reference(args)
+def run(
+    *,
+    checkpoint: Path,
+    output: Path,
+    network: str = "g_ema",
+    experiment: Path | None = None,
+    step: int | None = None,
+    to_reference: bool = False,
+) -> None:
+    if to_reference:
+        _to_reference(checkpoint, output)
     else:
-        _from_reference(args)
+        _from_reference(checkpoint, output, network, experiment, step)
 
 
-def _from_reference(args: argparse.Namespace) -> None:
-    experiment = ExperimentConfig.from_dict(read_json(args.experiment)) if args.experiment else None
-    checkpoint = interop.read_checkpoint(args.checkpoint)
-    model = experiment.model if experiment else None
-    generator = interop.generator_from(checkpoint, args.network, model)
-    step = checkpoint.step if args.step is None else args.step
+def _from_reference(
+    path: Path, output: Path, network: str, experiment: Path | None, step: int | None
+) -> None:
+    config = ExperimentConfig.from_dict(read_json(experiment)) if experiment else None
+    checkpoint = interop.read_checkpoint(path)
+    model = config.model if config else None
+    generator = interop.generator_from(checkpoint, network, model)
+    if step is None:
+        step = checkpoint.step
     provenance = Provenance(
-        experiment=experiment.to_dict() if experiment else None,
+        experiment=config.to_dict() if config else None,
         step=step,
         # The checkpoint does not tell its batch size or its data set.
         images_seen=None,
         data=None,
-        checkpoint=args.checkpoint.name,
-        checkpoint_sha256=sha256(args.checkpoint),
-        network=args.network,
+        checkpoint=path.name,
+        checkpoint_sha256=sha256(path),
+        network=network,
         versions=runtime.versions(),
         commit=runtime.commit(),
     )
-    save_generator(args.output, generator, provenance)
-    log.info("model %s: %s", "of the experiment" if experiment else "inferred", generator.config)
+    save_generator(output, generator, provenance)
+    log.info("model %s: %s", "of the experiment" if config else "inferred", generator.config)
     count = sum(parameter.numel() for parameter in generator.parameters())
-    log.info("%s: network %s, %d parameters, step %s", args.output, args.network, count, step)
+    log.info("%s: network %s, %d parameters, step %s", output, network, count, step)
 
 
-def _to_reference(args: argparse.Namespace) -> None:
+def _to_reference(path: Path, output: Path) -> None:
     """From a training state: all networks and both optimisers; from weights: the average alone."""
     optimizers = {}
     networks: dict[str, nn.Module]
-    if ".state" in args.checkpoint.suffixes:  # a rolling one, too
-        trainer = _trainer(args.checkpoint)
+    if ".state" in path.suffixes:  # a rolling one, too
+        trainer = _trainer(path)
         generator = trainer.generator_ema
         networks = {
             "g": trainer.generator,
@@ -71,7 +81,7 @@ def _to_reference(args: argparse.Namespace) -> None:
         }
         optimizers = _optimizers(trainer)
     else:
-        generator = load_generator(args.checkpoint)
+        generator = load_generator(path)
         networks = {"g_ema": generator}
     config = generator.config
     if config.channel_max != CHANNEL_MAX:
@@ -82,8 +92,8 @@ def _to_reference(args: argparse.Namespace) -> None:
             config.channel_max,
         )
     state_dicts = {name: network.state_dict() for name, network in networks.items()}
-    interop.write_checkpoint(args.output, config, state_dicts, optimizers)
-    log.info("%s: %s", args.output, ", ".join((*networks, *optimizers)))
+    interop.write_checkpoint(output, config, state_dicts, optimizers)
+    log.info("%s: %s", output, ", ".join((*networks, *optimizers)))
 
 
 def _trainer(path: Path) -> Trainer:
@@ -114,9 +124,7 @@ def main() -> None:
         "--checkpoint", type=Path, required=True, help="the other's .pt; ours to convert back"
     )
     options.add_argument("--output", type=Path, required=True, help="our weights (safetensors)")
-    options.add_argument(
-        "--network", choices=("g", "g_ema"), default="g_ema", help="which generator to take"
-    )
+    options.add_argument("--network", choices=("g", "g_ema"), help="which generator to take")
     options.add_argument(
         "--experiment", type=Path, help="resolved experiment; else the model is inferred"
     )

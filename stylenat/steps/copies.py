@@ -1,6 +1,6 @@
 """Draw samples beside the training images nearest to them, copies framed."""
 
-import argparse
+from pathlib import Path
 
 import numpy as np
 
@@ -13,20 +13,21 @@ from stylenat.models.latents import generate
 from stylenat.records import NeighboursRecord
 from stylenat.report import style
 from stylenat.report.mosaic import draw_mosaic
+from stylenat.runtime import select_device
 
 ROWS = 8  # of the samples in the file those nearest to a training image
 
 
-def run(args: argparse.Namespace) -> None:
-    arrays, values = read_npz(args.neighbours)
+def run(*, weights: Path, neighbours: Path, data: Path, output: Path, device: str = "auto") -> None:
+    arrays, values = read_npz(neighbours)
     remedy = "run the step neighbours again"
-    record = NeighboursRecord.read(values, args.neighbours, remedy)
-    store = ImageStore(args.data)
-    _require_same(args, record, store)
+    record = NeighboursRecord.read(values, neighbours, remedy)
+    store = ImageStore(data)
+    _require_same(record, neighbours, weights, data, store)
     nearest = np.argsort(arrays["distances"][:, 0], kind="stable")[:ROWS]
     seeds = arrays["seeds"][nearest].tolist()
     indices, distances = arrays["indices"][nearest], arrays["distances"][nearest]
-    generator = load_generator(args.weights, args.device)
+    generator = load_generator(weights, select_device(device))
     # `generate` computes seeds of one pass together if they are neighbours.
     made = dict(zip(sorted(seeds), generate(generator, sorted(seeds)), strict=True))
     rows = zip(seeds, indices.tolist(), strict=True)
@@ -51,18 +52,20 @@ def run(args: argparse.Namespace) -> None:
             footer=footer,
         )
         facts = {"seeds": ",".join(map(str, seeds)), "truncation": "None"}
-        style.save(figure, [args.output], facts)
-    command.log.info("%s: %d of %d samples shown are copies", args.output, len(copies), len(seeds))
+        style.save(figure, [output], facts)
+    command.log.info("%s: %d of %d samples shown are copies", output, len(copies), len(seeds))
 
 
-def _require_same(args: argparse.Namespace, record: NeighboursRecord, store: ImageStore) -> None:
+def _require_same(
+    record: NeighboursRecord, neighbours: Path, weights: Path, data: Path, store: ImageStore
+) -> None:
     for path, key, found, wanted in (
-        (args.weights, "generator_sha256", sha256(args.weights), record.generator_sha256),
-        (args.data, "dataset_sha256", store.metadata.content_sha256, record.dataset_sha256),
+        (weights, "generator_sha256", sha256(weights), record.generator_sha256),
+        (data, "dataset_sha256", store.metadata.content_sha256, record.dataset_sha256),
     ):
         if found != wanted:
             raise UserError(
-                f"{path} is not what {args.neighbours} was made from ({key} differs); "
+                f"{path} is not what {neighbours} was made from ({key} differs); "
                 "run the step neighbours again."
             )
 

@@ -3,7 +3,6 @@
 Principal directions of w (GANSpace), and those that the layers which read w enlarge most (SeFa).
 """
 
-import argparse
 from pathlib import Path
 
 import torch
@@ -15,34 +14,43 @@ from stylenat.io import sha256, write_npz
 from stylenat.models import Generator, load_generator
 from stylenat.models.directions import Directions, principal_directions, style_directions
 from stylenat.models.latents import MEAN_SEEDS, render, styles
-from stylenat.report import style
 from stylenat.report.mosaic import draw_mosaic
+from stylenat.report.style import save, styled
+from stylenat.runtime import select_device
 
 STEPS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)  # standard deviations of w along a direction
 
 
-def run(args: argparse.Namespace) -> None:
-    generator = load_generator(args.weights, args.device)
+def run(
+    *,
+    weights: Path,
+    principal: Path,
+    style: Path,
+    device: str = "auto",
+    count: int = 6,
+    seed: int = 0,
+    vectors: Path | None = None,
+) -> None:
+    generator = load_generator(weights, select_device(device))
     w = styles(generator, MEAN_SEEDS)
     found = {
-        "principal": (principal_directions(w, args.count), "of the variance"),
-        "style": (style_directions(generator, w, args.count), "of the gain"),
+        "principal": (principal_directions(w, count), "of the variance", principal),
+        "style": (style_directions(generator, w, count), "of the gain", style),
     }
-    for name, (directions, what) in found.items():
-        output = getattr(args, name)
-        with style.styled():
-            figure, facts = draw_walks(generator, directions, args.seed, what)
-            style.save(figure, [output], facts)
+    for directions, what, output in found.values():
+        with styled():
+            figure, facts = draw_walks(generator, directions, seed, what)
+            save(figure, [output], facts)
         command.log.info("%s: %s", output, facts)
-    if args.vectors is not None:
+    if vectors is not None:
         arrays = {
             f"{name}_{field}": array.numpy()
-            for name, (directions, _) in found.items()
+            for name, (directions, _, _) in found.items()
             for field, array in directions._asdict().items()
         }
-        record = {"generator_sha256": sha256(args.weights), "samples": len(MEAN_SEEDS)}
-        write_npz(args.vectors, arrays, record)
-        command.log.info("%s: %s", args.vectors, ", ".join(arrays))
+        record = {"generator_sha256": sha256(weights), "samples": len(MEAN_SEEDS)}
+        write_npz(vectors, arrays, record)
+        command.log.info("%s: %s", vectors, ", ".join(arrays))
 
 
 def draw_walks(
@@ -79,8 +87,8 @@ def main() -> None:
     options = command.parser(__doc__)
     command.add_device(options)
     command.add_weights(options)
-    options.add_argument("--count", type=int, default=6, help="directions of each kind")
-    options.add_argument("--seed", type=int, default=0, help="of the sample that is moved")
+    options.add_argument("--count", type=int, help="directions of each kind")
+    options.add_argument("--seed", type=int, help="of the sample that is moved")
     command.add_files(options, principal="PNG of the directions of w")
     command.add_files(options, style="PNG of those of the layers")
     options.add_argument("--vectors", type=Path, help="also write the directions (npz)")

@@ -4,8 +4,8 @@ Each of them is a folder or zip of images, a packed data set, or a file of stati
 reals may also be mean and covariance that another program wrote, for a Fréchet distance.
 """
 
-import argparse
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,53 +21,72 @@ from stylenat.metrics.base import Measurement
 from stylenat.metrics.collect import collect
 from stylenat.metrics.comparison import Difference, compare
 from stylenat.metrics.extractors import NETWORKS
-from stylenat.metrics.extractors.features import Extractor, extractor
+from stylenat.metrics.extractors.features import Extractor
+from stylenat.metrics.extractors.features import extractor as network_of
 from stylenat.metrics.foreign import is_foreign, read_gaussian
 from stylenat.metrics.moments import COMPARABLE, Statistics, require_same
 from stylenat.report.rows import LEVEL, p_value
+from stylenat.runtime import select_device
 
 WRITTEN = ("metric", "better", "value", "uncertainty", "uncertainty_of")
 
 
-def run(args: argparse.Namespace) -> None:
+def run(
+    *,
+    reference: Path,
+    images: Path,
+    output: Path,
+    against: Path | None = None,
+    extractor: str = "inception",
+    weights: Path | None = None,
+    resolution: int | None = None,
+    filter: str = "lanczos",
+    metrics: Sequence[str] = ("frechet", "kid", "prdc"),
+    device: str = "auto",
+) -> None:
     network = None
-    if args.weights is not None:
-        network = extractor(args.extractor, args.weights, args.device)
+    if weights is not None:
+        network = network_of(extractor, weights, select_device(device))
     with tempfile.TemporaryDirectory(prefix="stylenat-") as folder:
         sets = [
-            _statistics(path, network, args, Path(folder) / str(number))
-            for number, path in enumerate((args.reference, args.images, args.against))
+            _statistics(path, network, extractor, resolution, filter, Path(folder) / str(number))
+            for number, path in enumerate((reference, images, against))
             if path is not None
         ]
-    reference, images, *against = sets
-    for other in (images, *against):
-        require_same(COMPARABLE, other.record, reference.record)
+    reals, measured, *others = sets
+    for other in (measured, *others):
+        require_same(COMPARABLE, other.record, reals.record)
     rows: list[Json] = []
-    for name in args.metrics:
+    for name in metrics:
         metric = METRICS[name]
-        if against:
-            for difference in compare(metric, reference, images, against[0]):
+        if others:
+            for difference in compare(metric, reals, measured, others[0]):
                 rows.append(asdict(difference))
                 command.log.info("%s", _difference(difference))
         else:
-            for one in metric.measure(reference)(images):
+            for one in metric.measure(reals)(measured):
                 rows.append({key: getattr(one, key) for key in WRITTEN})
                 command.log.info("%s", _value(one))
     counts = [statistics.moments.count for statistics in sets]
     record = {
-        "reference": {"path": str(args.reference), "count": counts[0]},
-        "images": {"path": str(args.images), "count": counts[1]},
-        **({"against": {"path": str(args.against), "count": counts[2]}} if against else {}),
-        "extractor": reference.record.extractor,
-        "weights_sha256": reference.record.weights_sha256,
-        "versions": reference.record.versions,
+        "reference": {"path": str(reference), "count": counts[0]},
+        "images": {"path": str(images), "count": counts[1]},
+        **({"against": {"path": str(against), "count": counts[2]}} if others else {}),
+        "extractor": reals.record.extractor,
+        "weights_sha256": reals.record.weights_sha256,
+        "versions": reals.record.versions,
         "rows": rows,
     }
-    write_json(args.output, record)
+    write_json(output, record)
 
 
 def _statistics(
-    path: Path, network: Extractor | None, args: argparse.Namespace, temporary: Path
+    path: Path,
+    network: Extractor | None,
+    extractor: str,
+    resolution: int | None,
+    filter: str,
+    temporary: Path,
 ) -> Statistics:
     """What ``path`` holds, packed for a moment if it is a folder or a zip of images."""
     if path.suffix == ".pkl" or (path.suffix == ".npz" and is_foreign(path)):
@@ -76,23 +95,23 @@ def _statistics(
             "%s is of another program: it is taken for features of %s, and does not say how images "
             "were resized, nor with which weights%s",
             path,
-            args.extractor,
+            extractor,
             "" if gaussian.count else ", nor how many there were",
         )
-        return gaussian.statistics(path, args.extractor)
+        return gaussian.statistics(path, extractor)
     if path.suffix == ".npz":
         return Statistics.load(path)
     if network is None:
         raise UserError(f"{path} holds images; give the feature network's file as --weights.")
     if path.suffix == ".lmdb":
         return collect(network, ImageStore(path), progress=command.progress)
-    if args.resolution is None:
+    if resolution is None:
         raise UserError(
             f"{path} is no packed data set; give the side of its images in pixels as --resolution."
         )
     kind = "folder" if path.is_dir() else "zip"
-    source = open_source({"kind": kind, "path": str(path)}, args.resolution)
-    settings = PackSettings(path.stem, args.resolution, args.filter)
+    source = open_source({"kind": kind, "path": str(path)}, resolution)
+    settings = PackSettings(path.stem, resolution, filter)
     packed = temporary.with_suffix(".lmdb")
     with command.progress(total=len(source.names), desc=path.name, unit="image") as bar:
         pack(source, settings, packed, advance=bar.update)
@@ -118,21 +137,16 @@ def main() -> None:
     options.add_argument("--reference", type=Path, required=True, help="the reals")
     options.add_argument("--images", type=Path, required=True, help="what is evaluated")
     options.add_argument("--against", type=Path, help="a second set, to be told apart from it")
-    options.add_argument(
-        "--extractor", choices=NETWORKS, default="inception", help="feature network"
-    )
+    options.add_argument("--extractor", choices=NETWORKS, help="feature network")
     options.add_argument("--weights", type=Path, help="its weights; not needed for statistics")
     options.add_argument(
         "--resolution", type=int, help="side in pixels that folders and zips are brought to"
     )
-    options.add_argument(
-        "--filter", choices=FILTERS, default="lanczos", help="how larger images get there"
-    )
+    options.add_argument("--filter", choices=FILTERS, help="how larger images get there")
     options.add_argument(
         "--metrics",
         choices=METRICS,
         nargs="+",
-        default=["frechet", "kid", "prdc"],
         help="what is measured",
     )
     options.add_argument("--output", type=Path, required=True, help="the results (JSON)")

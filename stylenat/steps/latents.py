@@ -3,7 +3,6 @@
 Whatever has an output is drawn. Without other seeds it is the first ones, 0, 1, …; nothing is picked.
 """
 
-import argparse
 import math
 from collections.abc import Sequence
 from functools import partial
@@ -21,6 +20,7 @@ from stylenat.models.latents import mean_style, parse_seeds, render, styles
 from stylenat.pictures import encoder, fit, save_animation, tile
 from stylenat.report import style
 from stylenat.report.mosaic import draw_mosaic
+from stylenat.runtime import select_device
 
 PSI = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2)
 SWEPT = "0-5"  # seeds of the truncation sweep
@@ -31,16 +31,30 @@ MILLISECONDS = 100  # a frame
 WIDTH = 512  # pixels of the animation: as many walks side by side as fit
 
 
-def run(args: argparse.Namespace) -> None:
-    outputs = (args.truncation, args.mixing, args.interpolation)
+def run(
+    *,
+    weights: Path,
+    device: str = "auto",
+    truncation: Path | None = None,
+    seeds: str = SWEPT,
+    psi: Sequence[float] = PSI,
+    mixing: Path | None = None,
+    rows: str = ROWS,
+    columns: str = COLUMNS,
+    layers: Sequence[int] | None = None,
+    interpolation: Path | None = None,
+    walks: Sequence[str] | None = None,
+    frames: int = FRAMES,
+) -> None:
+    outputs = (truncation, mixing, interpolation)
     if not any(outputs):
         raise UserError("nothing is to be drawn; give --truncation, --mixing or --interpolation.")
-    if args.interpolation and args.interpolation.suffix == ".mp4":
+    if interpolation and interpolation.suffix == ".mp4":
         encoder()  # before anything is computed
-    generator = load_generator(args.weights, args.device)
+    generator = load_generator(weights, select_device(device))
     figures = (
-        partial(draw_truncation, seeds=args.seeds, psi=args.psi),
-        partial(draw_mixing, rows=args.rows, columns=args.columns, layers=args.layers),
+        partial(draw_truncation, seeds=seeds, psi=psi),
+        partial(draw_mixing, rows=rows, columns=columns, layers=layers),
     )
     for draw, output in zip(figures, outputs, strict=False):
         if output:
@@ -48,10 +62,10 @@ def run(args: argparse.Namespace) -> None:
                 figure, facts = draw(generator)
                 style.save(figure, [output], facts)
             command.log.info("%s: %s", output, facts)
-    if args.interpolation:
-        frames, comment = interpolate(generator, args.walks, args.frames)
-        save_animation(args.interpolation, frames, MILLISECONDS, comment)
-        command.log.info("%s: %s", args.interpolation, comment)
+    if interpolation:
+        pictures, comment = interpolate(generator, walks, frames)
+        save_animation(interpolation, pictures, MILLISECONDS, comment)
+        command.log.info("%s: %s", interpolation, comment)
 
 
 def draw_truncation(
@@ -154,11 +168,11 @@ def main() -> None:
     command.add_device(options)
     command.add_weights(options)
     options.add_argument("--truncation", type=Path, help="PNG: seeds against ψ")
-    options.add_argument("--seeds", default=SWEPT, help="of the truncation sweep, a row each")
-    options.add_argument("--psi", type=float, nargs="+", default=PSI, help="its columns")
+    options.add_argument("--seeds", help="of the truncation sweep, a row each")
+    options.add_argument("--psi", type=float, nargs="+", help="its columns")
     options.add_argument("--mixing", type=Path, help="PNG: styles of two seeds in one picture")
-    options.add_argument("--rows", default=ROWS, help="seeds of the mixing, a row each")
-    options.add_argument("--columns", default=COLUMNS, help="seeds of the mixing, a column each")
+    options.add_argument("--rows", help="seeds of the mixing, a row each")
+    options.add_argument("--columns", help="seeds of the mixing, a column each")
     options.add_argument(
         "--layers",
         type=int,
@@ -178,7 +192,7 @@ def main() -> None:
         help="a closed walk through each list of seeds, such as 3,17,4; without, through "
         f"{STOPS} seeds each",
     )
-    options.add_argument("--frames", type=int, default=FRAMES, help="from one seed to the next")
+    options.add_argument("--frames", type=int, help="from one seed to the next")
     command.main(options, run)
 
 

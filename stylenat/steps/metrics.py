@@ -4,7 +4,6 @@ Several sampling sets of one snapshot give a mean, and show how much it depends 
 a data set has held-out reals, a snapshot is compared with those, too.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,48 +22,54 @@ from stylenat.models import Generator, read_header
 from stylenat.records import MetricRecord, StatisticsRecord, Subject, Summary
 
 
-def run(args: argparse.Namespace) -> None:
-    experiment = ExperimentConfig.from_dict(read_json(args.experiment))
-    reference = Statistics.load(args.reference)
-    require_reference(args.reference, reference.record, experiment)
-    held_out = _held_out(args, reference)
+def run(
+    *,
+    statistics: Sequence[Path],
+    reference: Path,
+    metric: str,
+    protocol: str,
+    experiment: Path,
+    weights: Path,
+    output: Path,
+    held_out: Path | None = None,
+) -> None:
+    config = ExperimentConfig.from_dict(read_json(experiment))
+    reals = Statistics.load(reference)
+    require_reference(reference, reals.record, config)
+    unseen = None if held_out is None else _held_out(held_out, metric, reals)
     # All that can be refused is refused before anything takes time.
-    sets, sizes = zip(*(_described(path, reference) for path in args.statistics), strict=True)
-    _require_one_size(args.statistics, sets, sizes)
-    subject = _subject(args, experiment, reference, sets)
-    measures = [
-        METRICS[args.metric].measure(real) for real in (reference, held_out) if real is not None
-    ]
+    sets, sizes = zip(*(_described(path, reals) for path in statistics), strict=True)
+    _require_one_size(statistics, sets, sizes)
+    subject = _subject(weights, config, protocol, reals, statistics, sets)
+    measures = [METRICS[metric].measure(real) for real in (reals, unseen) if real is not None]
     # By set, then by what it is compared with.
     results = [
         [measure(samples) for measure in measures]
-        for samples in (Statistics.load(path) for path in args.statistics)
+        for samples in (Statistics.load(path) for path in statistics)
     ]
     against = [list(zip(*one, strict=True)) for one in zip(*results, strict=True)]
     summaries = [summary(same, sizes[0]) for same in against[0]]
     seeds = [record.seeds for record in sets]
-    source = origin(reference, sets[0], sizes[0], reference.moments.count, seeds)
-    if held_out is not None:
+    source = origin(reals, sets[0], sizes[0], reals.moments.count, seeds)
+    if unseen is not None:
         summaries = list(map(_with_held_out, summaries, against[1]))
-        source = source.model_copy(update={"n_real_held_out": held_out.moments.count})
+        source = source.model_copy(update={"n_real_held_out": unseen.moments.count})
     records = [MetricRecord.joined(subject, one, source) for one in summaries]
-    write_json(args.output, [record.to_dict() for record in records])
+    write_json(output, [record.to_dict() for record in records])
     for one in summaries:
         beside = "" if one.held_out is None else f" ({one.held_out:.4f} to held-out reals)"
-        command.log.info("%s: %s = %.4f%s", args.output, one.metric, one.value, beside)
+        command.log.info("%s: %s = %.4f%s", output, one.metric, one.value, beside)
         if one.note:
             command.log.info("%s: %s", one.metric, one.note)
 
 
-def _held_out(args: argparse.Namespace, reference: Statistics) -> Statistics | None:
-    """The held-out reals that a snapshot is compared with, if they were given and the metric
-    compares samples with reals that were not trained on."""
-    if args.held_out is None:
-        return None
-    metric = METRICS[args.metric]
-    held_out = Statistics.load(args.held_out, features=metric.held_out)
-    require_held_out(args.held_out, held_out.record, reference.record)
-    return held_out if metric.held_out else None
+def _held_out(path: Path, metric: str, reference: Statistics) -> Statistics | None:
+    """The held-out reals that a snapshot is compared with, if the metric compares samples with
+    reals that were not trained on."""
+    compared = METRICS[metric].held_out
+    held_out = Statistics.load(path, features=compared)
+    require_held_out(path, held_out.record, reference.record)
+    return held_out if compared else None
 
 
 def _described(path: Path, reference: Statistics) -> tuple[StatisticsRecord, int]:
@@ -96,7 +101,7 @@ def _with_held_out(one: Summary, sets: tuple[Measurement, ...]) -> Summary:
 
 
 def _require_one_size(
-    paths: list[Path], sets: Sequence[StatisticsRecord], sizes: Sequence[int]
+    paths: Sequence[Path], sets: Sequence[StatisticsRecord], sizes: Sequence[int]
 ) -> None:
     """Sets that differ in their seeds and in nothing else."""
     for number, record in enumerate(sets):
@@ -114,19 +119,21 @@ def _require_one_size(
 
 
 def _subject(
-    args: argparse.Namespace,
+    weights: Path,
     experiment: ExperimentConfig,
+    protocol: str,
     reference: Statistics,
+    paths: Sequence[Path],
     sets: Sequence[StatisticsRecord],
 ) -> Subject:
     """What the weights say about themselves; they must be those that were sampled."""
-    config, provenance = read_header(args.weights)
-    digest = sha256(args.weights)
-    for path, measured in zip(args.statistics, sets, strict=True):
+    config, provenance = read_header(weights)
+    digest = sha256(weights)
+    for path, measured in zip(paths, sets, strict=True):
         if measured.generator_sha256 != digest:
             raise UserError(
                 f"generator_sha256 is {measured.generator_sha256} in {path} but "
-                f"{args.weights} has {digest}; sample these weights and compute the statistics "
+                f"{weights} has {digest}; sample these weights and compute the statistics "
                 "again."
             )
     return Subject(
@@ -140,7 +147,7 @@ def _subject(
         checkpoint=provenance.checkpoint,
         precision=provenance.precision,
         parameters=provenance.parameters or _parameters(config),
-        protocol=args.protocol,
+        protocol=protocol,
     )
 
 

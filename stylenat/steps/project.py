@@ -5,7 +5,6 @@ Inception if its weights are given and else lite0, and by a small term of the pi
 w.npz, reconstruction.png (of w+) and before-after.png.
 """
 
-import argparse
 import math
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from stylenat.models.latents import MEAN_SEEDS, render, require_seed, styles
 from stylenat.models.projection import NOISE, Spread, project
 from stylenat.report import style
 from stylenat.report.mosaic import draw_mosaic
+from stylenat.runtime import select_device
 
 PIXELS = 1.0  # weight of the mean square of the pixels' differences, white minus black being 1
 NAMES = ("mean w", "w", "w+")
@@ -35,47 +35,57 @@ STEPS = 1000  # iterations for w, and again for w+
 log = command.log
 
 
-def run(args: argparse.Namespace) -> None:
-    if args.steps < 1:
-        raise UserError(f"--steps is {args.steps}; give 1 or more.")
-    require_seed(args.seed)
-    model, _ = read_header(args.weights)
-    target = read_image(args.image, model.image_size)
-    pixels = torch.from_numpy(target).to(args.device).permute(2, 0, 1)[None].float()
-    distance = distance_from(pixels, args.inception)
+def run(
+    *,
+    weights: Path,
+    image: Path,
+    output: Path,
+    device: str = "auto",
+    inception: Path | None = None,
+    steps: int = STEPS,
+    seed: int = 0,
+) -> None:
+    if steps < 1:
+        raise UserError(f"--steps is {steps}; give 1 or more.")
+    require_seed(seed)
+    model, _ = read_header(weights)
+    target = read_image(image, model.image_size)
+    selected = select_device(device)
+    pixels = torch.from_numpy(target).to(selected).permute(2, 0, 1)[None].float()
+    distance = distance_from(pixels, inception)
     log.info("distances are those of the feature network %s", distance.name)
-    generator = load_generator(args.weights, args.device)
-    found = fit(generator, pixels, distance, args.steps, args.seed)
+    generator = load_generator(weights, selected)
+    found = fit(generator, pixels, distance, steps, seed)
     pictures = np.stack([next(render(generator, w[None])) for w in found])
     psnrs = [psnr(picture, target) for picture in pictures]
     distances = [measured(distance, picture) for picture in pictures]
     for name, decibels, value in zip(NAMES, psnrs, distances, strict=True):
         log.info("%s: PSNR %.2f dB, %s distance %.4g", name, decibels, distance.name, value)
     record = {
-        "image": args.image.name,
-        "image_sha256": sha256(args.image),
-        "generator_sha256": sha256(args.weights),
+        "image": image.name,
+        "image_sha256": sha256(image),
+        "generator_sha256": sha256(weights),
         "network": distance.name,
-        "steps": args.steps,
-        "seed": args.seed,
+        "steps": steps,
+        "seed": seed,
         # JSON has no infinity, which is the PSNR of equal pictures.
         "psnr": {n: p if math.isfinite(p) else None for n, p in zip(NAMES, psnrs, strict=True)},
         "distance": dict(zip(NAMES, distances, strict=True)),
     }
     _, w, w_plus = (it.cpu().numpy() for it in found)
-    write_npz(args.output / "w.npz", {"w": w, "w_plus": w_plus}, record)
-    with atomic(args.output / "reconstruction.png") as temporary:
+    write_npz(output / "w.npz", {"w": w, "w_plus": w_plus}, record)
+    with atomic(output / "reconstruction.png") as temporary:
         Image.fromarray(pictures[-1]).save(temporary, "PNG")
     notes = ["", *(f"{decibels:.1f} dB" for decibels in psnrs)]
     values = ", ".join(f"{n} {value:.3g}" for n, value in zip(NAMES, distances, strict=True))
-    facts = {"network": distance.name, "steps": str(args.steps), "seed": str(args.seed)}
+    facts = {"network": distance.name, "steps": str(steps), "seed": str(seed)}
     with style.styled():
         shown = np.concatenate((target[None], pictures))[None]
         figure = draw_mosaic(
             shown, [""], ["image", *NAMES], [notes], footer=f"{distance.name} distance: {values}"
         )
-        style.save(figure, [args.output / "before-after.png"], facts)
-    log.info("%s: w.npz, reconstruction.png, before-after.png", args.output)
+        style.save(figure, [output / "before-after.png"], facts)
+    log.info("%s: w.npz, reconstruction.png, before-after.png", output)
 
 
 def fit(
@@ -144,10 +154,8 @@ def main() -> None:
     options.add_argument("--image", type=Path, required=True, help="of the generator's size")
     options.add_argument("--output", type=Path, required=True, help="the folder")
     options.add_argument("--inception", type=Path, help="weights of Inception (pth); else lite0")
-    options.add_argument(
-        "--steps", type=int, default=STEPS, help="iterations for w, and again for w+"
-    )
-    options.add_argument("--seed", type=int, default=0, help="of the noise")
+    options.add_argument("--steps", type=int, help="iterations for w, and again for w+")
+    options.add_argument("--seed", type=int, help="of the noise")
     command.main(options, run)
 
 

@@ -4,7 +4,6 @@ The weights as they are, config.json (configuration and origin), a model card RE
 are the rows of --tables that measured exactly these weights, and a picture of samples.
 """
 
-import argparse
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -23,6 +22,7 @@ from stylenat.models.latents import generate, parse_seeds
 from stylenat.pictures import save_grid
 from stylenat.report.card import LIBRARY, NOT_STATED, Published, write_card
 from stylenat.report.rows import INTEGERS, Record
+from stylenat.runtime import select_device
 
 CARD, SAMPLES = "README.md", "samples.png"
 FILES = (WEIGHTS, CONFIG, CARD, SAMPLES)
@@ -35,44 +35,54 @@ NEEDED = {
 log = command.log
 
 
-def run(args: argparse.Namespace) -> None:
-    if args.push is not None:
-        require_pushable(args.push)
-    seeds = parse_seeds(args.seeds)
-    model, provenance = read_header(args.weights)
-    digest = sha256(args.weights)
-    rows = rows_of(args.tables, digest)
+def run(
+    *,
+    weights: Path,
+    output: Path,
+    device: str = "auto",
+    tables: Sequence[Path] = (),
+    licence: str = NOT_STATED,
+    seeds: str = "0-15",
+    truncation: float | None = None,
+    push: str | None = None,
+) -> None:
+    if push is not None:
+        require_pushable(push)
+    numbers = parse_seeds(seeds)
+    model, provenance = read_header(weights)
+    digest = sha256(weights)
+    rows = rows_of(tables, digest)
     for path in local_paths(provenance.to_dict()):
         log.warning("the header of the weights names %s, which becomes public with them", path)
-    if args.licence == NOT_STATED:
+    if licence == NOT_STATED:
         log.warning("no --licence is given: nobody will know what they may do with the weights")
-    name = provenance.experiment_name or args.weights.stem
+    name = provenance.experiment_name or weights.stem
     about = Published(
-        name=args.push.partition("/")[2] if args.push else name,
+        name=push.partition("/")[2] if push else name,
         model=model,
         provenance=provenance,
         weights=WEIGHTS,
         digest=digest,
         samples=SAMPLES,
-        seeds=args.seeds,
-        truncation=args.truncation,
-        licence=args.licence,
+        seeds=seeds,
+        truncation=truncation,
+        licence=licence,
         rows=rows,
-        repository=args.push,
+        repository=push,
     )
-    pictures = generate(load_generator(args.weights, args.device), seeds, args.truncation)
-    bar = command.progress(pictures, total=len(seeds), desc="sampling", unit="img")
-    save_grid(args.output / SAMPLES, np.stack(list(bar)), args.seeds, args.truncation)
-    if args.weights.resolve() != (args.output / WEIGHTS).resolve():
-        with atomic(args.output / WEIGHTS) as temporary:
-            shutil.copyfile(args.weights, temporary)
+    pictures = generate(load_generator(weights, select_device(device)), numbers, truncation)
+    bar = command.progress(pictures, total=len(numbers), desc="sampling", unit="img")
+    save_grid(output / SAMPLES, np.stack(list(bar)), seeds, truncation)
+    if weights.resolve() != (output / WEIGHTS).resolve():
+        with atomic(output / WEIGHTS) as temporary:
+            shutil.copyfile(weights, temporary)
     record = {"library_name": LIBRARY, "model": asdict(model), "provenance": provenance.to_dict()}
-    write_json(args.output / CONFIG, record | {"weights": {"file": WEIGHTS, "sha256": digest}})
-    with atomic(args.output / CARD) as temporary:
+    write_json(output / CONFIG, record | {"weights": {"file": WEIGHTS, "sha256": digest}})
+    with atomic(output / CARD) as temporary:
         temporary.write_text(write_card(about), encoding="utf-8")
-    log.info("%s: %s; %d metrics", args.output, ", ".join(FILES), len(about.measured))
-    if args.push is not None:
-        log.info("%s: %s", args.push, push(args.output, args.push))
+    log.info("%s: %s; %d metrics", output, ", ".join(FILES), len(about.measured))
+    if push is not None:
+        log.info("%s: %s", push, upload(output, push))
 
 
 def rows_of(tables: Sequence[Path], digest: str) -> list[Record]:
@@ -138,7 +148,7 @@ def require_pushable(repository: str) -> None:
     _hub()
 
 
-def push(folder: Path, repository: str) -> str:
+def upload(folder: Path, repository: str) -> str:
     """Upload what this step wrote into ``folder``, and nothing else there; the repository is made,
     public, where there is none. The address of the upload; what the hub refuses is a
     :class:`UserError`."""
@@ -180,15 +190,13 @@ def main() -> None:
         "--tables",
         type=Path,
         nargs="+",
-        default=[],
         help="metric tables with rows of these weights, such as results/E_metrics.csv",
     )
     options.add_argument(
         "--licence",
-        default=NOT_STATED,
         help="of the weights: an identifier of the hub, such as cc-by-4.0, or its name in words",
     )
-    options.add_argument("--seeds", default="0-15", help="of the picture")
+    options.add_argument("--seeds", help="of the picture")
     options.add_argument(
         "--truncation", type=float, metavar="PSI", help="of the picture: w towards its mean"
     )

@@ -5,13 +5,13 @@ receives one PNG per seed, 000000.png. z of a seed is torch.manual_seed(seed); t
 on the CPU.
 """
 
-import argparse
 from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from stylenat import command, runtime
@@ -22,38 +22,50 @@ from stylenat.models.latents import MEAN_SEEDS, generate, parse_seeds
 from stylenat.records import SampledSet
 
 
-def run(args: argparse.Namespace) -> None:
-    seeds = parse_seeds(args.seeds)
-    generator = load_generator(args.weights, args.device)
+def run(
+    *,
+    weights: Path,
+    seeds: str,
+    output: Path,
+    device: str = "auto",
+    truncation: float | None = None,
+    batch_size: int = 64,
+) -> None:
+    numbers = parse_seeds(seeds)
+    selected = runtime.select_device(device)
+    generator = load_generator(weights, selected)
     pictures = command.progress(
-        generate(generator, seeds, args.truncation, args.batch_size),
-        total=len(seeds),
+        generate(generator, numbers, truncation, batch_size),
+        total=len(numbers),
         desc="sampling",
         unit="img",
     )
-    if args.output.suffix == ".lmdb":
-        with alone(args.output):
-            write_store(args.output, pictures, _metadata(args).to_dict())
+    if output.suffix == ".lmdb":
+        with alone(output):
+            metadata = _metadata(weights, seeds, truncation, selected)
+            write_store(output, pictures, metadata.to_dict())
     else:
-        _write_pngs(args.output, seeds, pictures, args.batch_size)
+        _write_pngs(output, numbers, pictures, batch_size)
 
 
-def _metadata(args: argparse.Namespace) -> SampledSet:
+def _metadata(
+    weights: Path, seeds: str, truncation: float | None, device: torch.device
+) -> SampledSet:
     """What the LMDB says of its origin; ``generator_sha256`` marks it as generated."""
-    _, provenance = read_header(args.weights)
+    _, provenance = read_header(weights)
     data = provenance.data
     return SampledSet(
-        name=provenance.experiment_name or args.weights.stem,
+        name=provenance.experiment_name or weights.stem,
         kind="generated",
         filter=data.filter if data else None,
-        source=f"{args.weights.name}, step {provenance.step}",
+        source=f"{weights.name}, step {provenance.step}",
         licence="that of the data set the generator was trained on",
         notes=[],
-        seeds=args.seeds,
-        truncation=args.truncation,
-        generator_sha256=sha256(args.weights),
+        seeds=seeds,
+        truncation=truncation,
+        generator_sha256=sha256(weights),
         data=data,
-        device=runtime.describe_device(args.device),
+        device=runtime.describe_device(device),
         dtype="float32",
         versions=runtime.versions(),
         commit=runtime.commit(),
@@ -95,7 +107,6 @@ def main() -> None:
     options.add_argument(
         "--batch-size",
         type=int,
-        default=64,
         help="images between the network and the disk; costs memory, changes no image",
     )
     command.main(options, run)

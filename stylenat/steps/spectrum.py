@@ -1,6 +1,6 @@
 """Draw the power spectrum of samples beside that of real images, with a band over images."""
 
-import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,23 +13,26 @@ from stylenat.models import load_generator
 from stylenat.models.latents import generate
 from stylenat.report import style
 from stylenat.report.spectrum import draw_spectrum
+from stylenat.runtime import select_device
 
 
-def run(args: argparse.Namespace) -> None:
-    store = ImageStore(args.data)
-    generator = load_generator(args.weights, args.device)
+def run(
+    *, weights: Path, data: Path, figures: Sequence[Path], device: str = "auto", images: int = 256
+) -> None:
+    store = ImageStore(data)
+    generator = load_generator(weights, select_device(device))
     size = generator.config.image_size
     if store.metadata.resolution != size:
         raise UserError(
-            f"{args.data} holds images of {store.metadata.resolution}², {args.weights} makes "
+            f"{data} holds images of {store.metadata.resolution}², {weights} makes "
             f"{size}²; give the data set it was trained on."
         )
-    count = min(args.images, len(store))
+    count = min(images, len(store))
     made = command.progress(generate(generator, range(count)), total=count, unit="img")
     samples = np.stack([power_spectrum(pixels) for pixels in made])
     reals = np.stack([power_spectrum(store.read(index)) for index in range(count)])
     with style.styled():
-        style.save(draw_spectrum(reals, samples), args.figures)
+        style.save(draw_spectrum(reals, samples), figures)
     ratio = np.median(samples, 0)[-1] / np.median(reals, 0)[-1]
     command.log.info(
         "%d images: at the highest frequency, samples have %.3g × the power", count, ratio
@@ -41,7 +44,7 @@ def main() -> None:
     command.add_device(options)
     command.add_weights(options)
     options.add_argument("--data", type=Path, required=True, help="the reals (LMDB)")
-    options.add_argument("--images", type=int, default=256, help="of each, at most")
+    options.add_argument("--images", type=int, help="of each, at most")
     command.add_files(options, many=True, figures=style.FORMATS)
     command.main(options, run)
 

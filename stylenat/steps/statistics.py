@@ -1,6 +1,6 @@
 """Compute the statistics of a feature network's features over real or generated images."""
 
-import argparse
+from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
 
@@ -9,22 +9,30 @@ from stylenat.data.store import ImageStore
 from stylenat.errors import UserError
 from stylenat.metrics.collect import collect, label
 from stylenat.metrics.extractors import NETWORKS
-from stylenat.metrics.extractors.features import extractor
+from stylenat.metrics.extractors.features import extractor as network_of
 from stylenat.metrics.moments import Statistics
+from stylenat.runtime import select_device
 
 
-def run(args: argparse.Namespace) -> None:
-    if len(args.images) > 1 and args.subset != "all":
-        raise UserError(f"--subset {args.subset} needs a single file in --images.")
-    network = extractor(args.extractor, args.weights, args.device)
-    stores = [ImageStore(path) for path in args.images]
-    parts = [
-        collect(network, store, args.subset, args.features, command.progress) for store in stores
-    ]
+def run(
+    *,
+    images: Sequence[Path],
+    extractor: str,
+    weights: Path,
+    output: Path,
+    subset: str = "all",
+    features: bool = False,
+    device: str = "auto",
+) -> None:
+    if len(images) > 1 and subset != "all":
+        raise UserError(f"--subset {subset} needs a single file in --images.")
+    network = network_of(extractor, weights, select_device(device))
+    stores = [ImageStore(path) for path in images]
+    parts = [collect(network, store, subset, features, command.progress) for store in stores]
     statistics = reduce(Statistics.merge, parts)
-    if args.features:
-        label(statistics, stores, args.subset)
-    statistics.save(args.output)
+    if features:
+        label(statistics, stores, subset)
+    statistics.save(output)
 
 
 def main() -> None:
@@ -34,7 +42,6 @@ def main() -> None:
     )
     options.add_argument(
         "--subset",
-        default="all",
         help="all, a number (a seeded draw of so many) or class=NAME",
     )
     options.add_argument("--extractor", choices=NETWORKS, required=True, help="feature network")

