@@ -6,10 +6,10 @@ pipeline's steps, this leaves the C library's allocator as it is, as programs ar
 formulations would find it.
 """
 
-import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from benchmarks.harness import (
     Machine,
     Program,
     Row,
+    add_seconds,
     ffhq,
     in_turn,
     markdown,
@@ -31,6 +32,7 @@ from benchmarks.harness import (
 from stylenat import command
 from stylenat.blocks.hydra import HeadGroup, head_groups
 from stylenat.models.attention import available_backends, hydra_attention
+from stylenat.runtime import select_device
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 UNFUSED = "gather"  # what ratios are to
@@ -164,16 +166,24 @@ def dense_bytes(case: Case, itemsize: int) -> int:
     return 2 * (1 + case.batch) * heads * case.side**4 * itemsize
 
 
-def measure(case: Case, direction: str, machine: Machine, args: argparse.Namespace) -> list[Row]:
-    """One row for each formulation that can do it."""
-    qkv, tables = case.tensors(args.device, DTYPES[args.dtype])
+def measure(
+    case: Case,
+    direction: str,
+    machine: Machine,
+    device: torch.device,
+    dtype: str,
+    memory: float,
+    seconds: float,
+) -> list[Row]:
+    """One row for each formulation that can do it within ``memory`` GB."""
+    qkv, tables = case.tensors(device, DTYPES[dtype])
     programs = {
         name: program(case, attend, direction, qkv, tables)
-        for name, attend in formulations(case, direction, qkv, args.memory * 1e9).items()
+        for name, attend in formulations(case, direction, qkv, memory * 1e9).items()
     }
     moved, flops = case.bytes(direction, qkv.element_size()), case.flops(direction)
     floor = machine.floor(moved, flops)
-    times = in_turn(programs, args.device, args.seconds)
+    times = in_turn(programs, device, seconds)
     medians = {name: summary(values)["ms"] for name, values in times.items()}
     return [
         {
@@ -227,19 +237,30 @@ def _cell(row: Row | None) -> str:
     return f"{row['ms']:.3g}{speedup}"
 
 
-def run(args: argparse.Namespace) -> None:
-    about = record(args, dtype=args.dtype)
-    machine = measure_machine(args.device, DTYPES[args.dtype], args.product)
+def run(
+    *,
+    device: str,
+    output: Path,
+    seconds: float,
+    dtype: str,
+    largest: int,
+    memory: float,
+    product: int,
+) -> None:
+    selected = select_device(device)
+    about = record(selected, dtype=dtype)
+    machine = measure_machine(selected, DTYPES[dtype], product)
     rows = []
-    for case in cases(args.device, args.largest):
+    for case in cases(selected, largest):
         for direction in DIRECTIONS:
             command.log.info("%s, %s", case.name, direction)
-            rows += measure(case, direction, machine, args)
-    write(args, "attention", {**about, "machine": asdict(machine)}, rows, table(rows, machine))
+            rows += measure(case, direction, machine, selected, dtype, memory, seconds)
+    write(output, "attention", {**about, "machine": asdict(machine)}, rows, table(rows, machine))
 
 
 def main() -> None:
     options = parser(__doc__)
+    add_seconds(options)
     options.add_argument("--dtype", choices=DTYPES, default="float32", help="of q, k and v")
     options.add_argument("--largest", type=int, default=1024, help="side of the largest maps")
     options.add_argument(

@@ -6,7 +6,6 @@ Training images, altered in ways that leave them the same to a person; and held-
 no copies. Needs what `make demo` leaves in results/.
 """
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from stylenat.metrics import METRICS
 from stylenat.metrics.extractors.features import extractor, thumbnails
 from stylenat.metrics.moments import Moments, Statistics
 from stylenat.metrics.thumbnails import through_jpeg
+from stylenat.runtime import select_device
 
 NETWORK = "lite0"
 BATCH = 64
@@ -50,33 +50,32 @@ def main() -> None:
     command.main(options, run)
 
 
-def run(args: argparse.Namespace) -> None:
-    network = extractor(NETWORK, args.results / f"weights/{NETWORK}.pth", args.device)
-    data = args.results / "data"
-    reference = Statistics.load(data / f"{args.dataset}.{NETWORK}.all.features.npz")
+def run(*, device: str, output: Path, dataset: str, images: int, results: Path) -> None:
+    selected = select_device(device)
+    network = extractor(NETWORK, results / f"weights/{NETWORK}.pth", selected)
+    data = results / "data"
+    reference = Statistics.load(data / f"{dataset}.{NETWORK}.all.features.npz")
     measure = METRICS["copies"].measure(reference)
     known, new = (
-        np.stack([store.read(index) for index in range(min(args.images, len(store)))])
+        np.stack([store.read(index) for index in range(min(images, len(store)))])
         for store in (
-            ImageStore(data / f"{args.dataset}.lmdb"),
-            ImageStore(data / f"{args.dataset}.test.lmdb"),
+            ImageStore(data / f"{dataset}.lmdb"),
+            ImageStore(data / f"{dataset}.test.lmdb"),
         )
     )
     sets = {name: change(known) for name, change in CHANGES.items()} | {"held-out images": new}
     rows: list[Row] = []
-    for name, images in sets.items():
-        pixels = torch.from_numpy(images.astype(np.uint8)).permute(0, 3, 1, 2)
+    for name, changed in sets.items():
+        pixels = torch.from_numpy(changed.astype(np.uint8)).permute(0, 3, 1, 2)
         vectors = np.concatenate([network(batch) for batch in pixels.split(BATCH)])
         small = thumbnails(pixels)
         altered = Statistics(Moments.of(vectors), reference.record, vectors, thumbnails=small)
         found = {one.metric: one.value for one in measure(altered)}
         rows.append({"images": name, **found})
         command.log.info("%s", rows[-1])
-    facts = record(
-        args, dataset=args.dataset, images=args.images, reference=reference.moments.count
-    )
+    facts = record(selected, dataset=dataset, images=images, reference=reference.moments.count)
     lines = [[name, *(f"{value:.1%}" for value in rest)] for name, *rest in map(dict.values, rows)]
-    write(args, "copies", facts, rows, markdown(tuple(rows[0]), lines))
+    write(output, "copies", facts, rows, markdown(tuple(rows[0]), lines))
 
 
 if __name__ == "__main__":

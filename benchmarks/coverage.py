@@ -8,10 +8,10 @@ of 7 % of one repetition's), or what the table says. Of p-values, covered are th
 any difference in which none is told apart at 10 %.
 """
 
-import argparse
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -28,6 +28,7 @@ from stylenat.metrics.moments import Moments, Statistics
 from stylenat.metrics.summary import standard_error
 from stylenat.records import StatisticsRecord
 from stylenat.report.ablation import holm, paired
+from stylenat.runtime import select_device
 
 SUBSETS = 20  # of the kernel distance, in place of 100, to save time
 LEVEL = 0.9
@@ -179,7 +180,7 @@ def family(seeds: int, variants: int, random: Random) -> Iterator[Stated]:
 # ---------------------------------------------------------------------------------------- cases
 
 
-def cases() -> list[Case]:
+def all_cases() -> list[Case]:
     """All of them; counts are small so that 200 repetitions take minutes."""
     real, near, far = normal(240), normal(200, shift=0.15), normal(200, shift=0.3)
     three, same = (real, near, far), (real, far, far)
@@ -316,13 +317,14 @@ def main() -> None:
     command.main(options, run)
 
 
-def run(args: argparse.Namespace) -> None:
+def run(*, device: str, output: Path, repetitions: int, cases: Sequence[str]) -> None:
+    selected = select_device(device)
     kid.SUBSETS = SUBSETS
-    facts = record(args, repetitions=args.repetitions, kernel_subsets=SUBSETS)
+    facts = record(selected, repetitions=repetitions, kernel_subsets=SUBSETS)
     rows: list[Row] = []
-    for case in cases():
-        if case.interval.startswith(tuple(args.cases)):
-            rows += measure(case, args.repetitions)
+    for case in all_cases():
+        if case.interval.startswith(tuple(cases)):
+            rows += measure(case, repetitions)
             command.log.info("%s", rows[-1])
     lines = [
         (
@@ -334,8 +336,8 @@ def run(args: argparse.Namespace) -> None:
         for row in rows
     ]
     heads = ("interval", "simulation", "truth", "covered")
-    text = f"{args.repetitions} repetitions each.\n\n"
-    write(args, "coverage", facts, rows, text + markdown(heads, lines))
+    text = f"{repetitions} repetitions each.\n\n"
+    write(output, "coverage", facts, rows, text + markdown(heads, lines))
 
 
 def measure(case: Case, repetitions: int) -> list[Row]:

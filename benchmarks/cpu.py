@@ -5,8 +5,8 @@ replaces are put in their plain form, then one way at a time is put back; all ru
 number of threads.
 """
 
-import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,12 +14,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.generator import build
-from benchmarks.harness import Program, Row, in_turn, markdown, parser, record, summary, write
+from benchmarks.harness import (
+    Program,
+    Row,
+    add_seconds,
+    in_turn,
+    markdown,
+    parser,
+    record,
+    summary,
+    write,
+)
 from benchmarks.iteration import experiment
 from stylenat import command
 from stylenat.models import generator, layers
 from stylenat.models.blocks import windows
 from stylenat.models.instance_norm import InstanceNorm
+from stylenat.runtime import select_device
 
 CASES = ("faces32:8", "ffhq256:1", "ffhq256-styleswin:1")
 
@@ -80,11 +91,11 @@ def forward(network: generator.Generator, z: Tensor, ways: tuple[str, ...]) -> P
     return run
 
 
-def measure(case: str, threads: int, args: argparse.Namespace) -> Row:
+def measure(case: str, threads: int, device: torch.device, seconds: float) -> Row:
     name, _, batch = case.partition(":")
     torch.set_num_threads(threads)
     config = experiment(name, 16).model
-    network = build(config, args.device)
+    network = build(config, device)
     z = torch.randn(int(batch), config.style_dim)
     ways: dict[str, tuple[str, ...]] = {"plain": (), BASE: (BASE,)}
     for way, (owner, *_) in WAYS.items():
@@ -93,7 +104,7 @@ def measure(case: str, threads: int, args: argparse.Namespace) -> Row:
         elif owner is not windows or config.block[-1] == "windows":
             ways[way] = (BASE, way)
     programs = {name: forward(network, z, names) for name, names in ways.items()}
-    times = {n: summary(v) for n, v in in_turn(programs, args.device, args.seconds).items()}
+    times = {n: summary(v) for n, v in in_turn(programs, device, seconds).items()}
     return {"case": case, "threads": threads, "times": times}
 
 
@@ -117,14 +128,18 @@ def table(rows: list[Row]) -> str:
     return markdown(header, lines)
 
 
-def run(args: argparse.Namespace) -> None:
-    about = record(args)
-    rows = [measure(case, threads, args) for case in args.cases for threads in args.threads]
-    write(args, "cpu", about, rows, table(rows))
+def run(
+    *, device: str, output: Path, seconds: float, cases: Sequence[str], threads: Sequence[int]
+) -> None:
+    selected = select_device(device)
+    about = record(selected)
+    rows = [measure(case, number, selected, seconds) for case in cases for number in threads]
+    write(output, "cpu", about, rows, table(rows))
 
 
 def main() -> None:
     options = parser(__doc__)
+    add_seconds(options)
     options.add_argument("--cases", nargs="+", default=CASES, help="experiment:batch")
     options.add_argument("--threads", type=int, nargs="+", default=(1, 2))
     command.main(options, run)

@@ -6,8 +6,8 @@ of its linear layers alone, on inputs of the same shapes. With --dtype bfloat16 
 says how many uint8 pixels differ from float32's by at most one level.
 """
 
-import argparse
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from benchmarks.harness import (
     Program,
     Row,
+    add_seconds,
     ffhq,
     in_turn,
     markdown,
@@ -137,20 +138,20 @@ def memory(generator: Generator, z: Tensor, dtype: str) -> float:
     return torch.cuda.max_memory_allocated() / 1e6
 
 
-def measure(generator: Generator, batch: int, args: argparse.Namespace) -> Row:
-    z = torch.randn(batch, generator.config.style_dim, device=args.device)
+def measure(
+    generator: Generator, batch: int, device: torch.device, dtype: str, seconds: float
+) -> Row:
+    z = torch.randn(batch, generator.config.style_dim, device=device)
     times = {
         name: summary(values)
-        for name, values in in_turn(
-            variants(generator, z, args.dtype), args.device, args.seconds
-        ).items()
+        for name, values in in_turn(variants(generator, z, dtype), device, seconds).items()
     }
     ms = {name: values["ms"] for name, values in times.items()}
     return {
         "batch_size": batch,
-        "within_one_level": within_one_level(generator, z, args.dtype),
+        "within_one_level": within_one_level(generator, z, dtype),
         "images_per_second": batch / ms["generator"] * 1e3,
-        "memory_mb": memory(generator, z, args.dtype),
+        "memory_mb": memory(generator, z, dtype),
         "neighbourhoods_to_linear": (ms["generator"] - ms["without neighbourhoods"])
         / ms["linear layers"],
         "to_without_neighbourhoods": ms["generator"] / ms["without neighbourhoods"],
@@ -190,22 +191,33 @@ def table(rows: list[Row]) -> str:
     )
 
 
-def run(args: argparse.Namespace) -> None:
-    about = record(args, dtype=args.dtype)
-    if args.weights:
-        generator = load_generator(args.weights, args.device)
+def run(
+    *,
+    device: str,
+    output: Path,
+    seconds: float,
+    image_size: int,
+    weights: Path | None,
+    dtype: str,
+    batch_sizes: Sequence[int] | None,
+) -> None:
+    selected = runtime.select_device(device)
+    about = record(selected, dtype=dtype)
+    if weights:
+        generator = load_generator(weights, selected)
     else:
-        generator = build(ffhq(args.image_size), args.device)
+        generator = build(ffhq(image_size), selected)
     about["image_size"] = generator.config.image_size
     rows = [
-        measure(generator, batch, args)
-        for batch in args.batch_sizes or BATCH_SIZES[args.device.type]
+        measure(generator, batch, selected, dtype, seconds)
+        for batch in batch_sizes or BATCH_SIZES[selected.type]
     ]
-    write(args, "generator", about, rows, table(rows))
+    write(output, "generator", about, rows, table(rows))
 
 
 def main() -> None:
     options = parser(__doc__)
+    add_seconds(options)
     options.add_argument(
         "--image-size", type=int, default=256, help="FFHQ's generator of this size"
     )

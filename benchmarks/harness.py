@@ -33,16 +33,21 @@ Row = dict[str, Any]
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    """Options of every benchmark: where it runs, how long, where the results go."""
+    """Options of every benchmark: where it runs and where the results go."""
     options = command.parser(description)
     command.add_device(options)
+    options.set_defaults(device="auto")
     options.add_argument(
         "--output", type=Path, default=Path("benchmarks/results"), help="folder of the results"
     )
-    options.add_argument(
+    return options
+
+
+def add_seconds(to: argparse.ArgumentParser) -> None:
+    """The option of benchmarks that call :func:`in_turn`: how long."""
+    to.add_argument(
         "--seconds", type=float, default=1.0, help="for each variant, which runs 3 times at least"
     )
-    return options
 
 
 def ffhq(image_size: int) -> ModelConfig:
@@ -121,10 +126,10 @@ def resident_peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
-def record(args: argparse.Namespace, **fields: Any) -> Row:
+def record(device: torch.device, **fields: Any) -> Row:
     """What the numbers depend on, beside ``fields``; made before the measurement."""
     return {
-        "device": runtime.describe_device(args.device),
+        "device": runtime.describe_device(device),
         "threads": torch.get_num_threads(),
         # Programs that others ran meanwhile; 0 is a quiet machine.
         "load_before": os.getloadavg()[0],
@@ -134,16 +139,16 @@ def record(args: argparse.Namespace, **fields: Any) -> Row:
     }
 
 
-def write(args: argparse.Namespace, name: str, record: Row, rows: list[Row], table: str) -> None:
+def write(output: Path, name: str, record: Row, rows: list[Row], table: str) -> None:
     """``name.json`` with everything, ``name.md`` with ``table``; the table is logged as well."""
-    write_json(args.output / f"{name}.json", {**record, "rows": rows})
+    write_json(output / f"{name}.json", {**record, "rows": rows})
     heading = (
         f"# {name}\n\n{record['device']}, torch {record['versions']['torch']}, "
         f"commit {record['commit']}, load {record['load_before']:.1f} before\n\n"
     )
-    with atomic(args.output / f"{name}.md") as temporary:
+    with atomic(output / f"{name}.md") as temporary:
         temporary.write_text(heading + table)
-    command.log.info("%s\n%s", args.output / f"{name}.json", table)
+    command.log.info("%s\n%s", output / f"{name}.json", table)
 
 
 def markdown(header: Iterable[str], lines: Iterable[Iterable[str]]) -> str:

@@ -5,8 +5,9 @@ the former to every ``r1_interval``. Reals are noise, drawn beforehand: reading 
 benchmarks.data.
 """
 
-import argparse
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 import yaml
@@ -15,6 +16,7 @@ from benchmarks.harness import (
     ROOT,
     Program,
     Row,
+    add_seconds,
     in_turn,
     markdown,
     parser,
@@ -28,6 +30,7 @@ from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
 from stylenat.experiments import resolve as experiments_of
 from stylenat.precision import resolve
+from stylenat.runtime import select_device
 from stylenat.training.augment import Augmentation
 from stylenat.training.build import build_trainer
 from stylenat.training.distributed import World
@@ -71,23 +74,23 @@ def both_once(config: ExperimentConfig) -> None:
         program()
 
 
-def measure(config: ExperimentConfig, args: argparse.Namespace) -> Row:
-    if args.device.type == "cuda":
+def measure(config: ExperimentConfig, device: torch.device, seconds: float) -> Row:
+    if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    programs = iterations(config, args.device)
-    times = {n: summary(v) for n, v in in_turn(programs, args.device, args.seconds).items()}
+    programs = iterations(config, device)
+    times = {n: summary(v) for n, v in in_turn(programs, device, seconds).items()}
     if times.keys() != programs.keys():
         raise UserError("an iteration failed, as said above")
     interval, batch = config.training.r1_interval, config.training.batch_size
     mean = ((interval - 1) * times["plain"]["ms"] + times["with R1"]["ms"]) / interval
-    if args.device.type == "cuda":
+    if device.type == "cuda":
         memory = torch.cuda.max_memory_allocated() / 1e6
     else:
         memory = peak_memory(both_once, config)
     return {
         "experiment": config.name,
         "batch_size": batch,
-        "precision": resolve(config.precision, args.device),
+        "precision": resolve(config.precision, device),
         "images_per_second": batch / mean * 1e3,
         "memory_mb": memory,
         "times": times,
@@ -113,20 +116,22 @@ def table(rows: list[Row]) -> str:
     )
 
 
-def run(args: argparse.Namespace) -> None:
-    about = record(args)
+def run(*, device: str, output: Path, seconds: float, cases: Sequence[str] | None) -> None:
+    selected = select_device(device)
+    about = record(selected)
     rows = []
-    for case in args.cases or CASES[args.device.type]:
+    for case in cases or CASES[selected.type]:
         name, _, batch = case.partition(":")
         try:
-            rows.append(measure(experiment(name, int(batch)), args))
+            rows.append(measure(experiment(name, int(batch)), selected, seconds))
         except (RuntimeError, UserError) as error:
             command.log.warning("%s left out: %s", case, str(error).partition("\n")[0])
-    write(args, "iteration", about, rows, table(rows))
+    write(output, "iteration", about, rows, table(rows))
 
 
 def main() -> None:
     options = parser(__doc__)
+    add_seconds(options)
     options.add_argument("--cases", nargs="+", help=f"experiment:batch size; if not given, {CASES}")
     command.main(options, run)
 

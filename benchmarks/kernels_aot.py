@@ -7,13 +7,13 @@ memory sets. How it is computed, and what it leaves out, is in docs/gpu-predicti
 the compiler, so this runs anywhere; it takes some seconds for each kernel.
 """
 
-import argparse
 import math
 import os
 import re
 import subprocess
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -342,17 +342,24 @@ def table(rows: list[Row]) -> str:
     return markdown(header, lines)
 
 
-def run(args: argparse.Namespace) -> None:
+def run(
+    *,
+    output: Path,
+    capabilities: Sequence[int],
+    precisions: Sequence[str],
+    sides: Sequence[int],
+    kernels: Sequence[str],
+) -> None:
     for tool in ("ptxas", "nvdisasm"):
         _tool(tool)
     rows = []
-    for capability in args.capabilities:
-        for precision in args.precisions:
-            for side in args.sides:
-                for name in args.kernels:
+    for capability in capabilities:
+        for precision in precisions:
+            for side in sides:
+                for name in kernels:
                     rows.append(measure(name, capability, side, precision))
                     command.log.info("%s", rows[-1])
-                    _write(args.output, rows)
+                    _write(output, rows)
 
 
 def _write(folder: Path, rows: list[Row]) -> None:

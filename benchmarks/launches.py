@@ -8,10 +8,9 @@ all inputs and outputs, caches not counted. Memory is that of all tensors alive 
 take for themselves is not in it.
 """
 
-import argparse
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -135,15 +134,15 @@ def table(rows: list[Row]) -> str:
     return text
 
 
-def run(args: argparse.Namespace) -> None:
-    cases = [case.partition(":") for case in args.cases]
-    rows = [measure(experiment(name, int(batch))) for name, _, batch in cases]
+def run(*, cases: Sequence[str], output: Path) -> None:
+    named = [case.partition(":") for case in cases]
+    rows = [measure(experiment(name, int(batch))) for name, _, batch in named]
     about = {"versions": runtime.versions(), "commit": runtime.commit()}
-    write_json(args.output / "launches.json", {**about, "rows": rows})
+    write_json(output / "launches.json", {**about, "rows": rows})
     heading = f"# launches\n\nCounted, not measured. commit {about['commit']}\n\n"
-    with atomic(args.output / "launches.md") as temporary:
+    with atomic(output / "launches.md") as temporary:
         temporary.write_text(heading + table(rows).rstrip("\n") + "\n")
-    command.log.info("%s\n%s", args.output / "launches.md", table(rows))
+    command.log.info("%s\n%s", output / "launches.md", table(rows))
 
 
 def main() -> None:

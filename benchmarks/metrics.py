@@ -12,11 +12,11 @@ also holds where other programs share the cores. Peak memory is of the whole pro
 of both sets included. The time that features take to be computed or read does not count.
 """
 
-import argparse
 import json
 import multiprocessing
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from stylenat import command
 from stylenat.metrics import METRICS
 from stylenat.metrics.moments import Moments, Statistics
 from stylenat.records import StatisticsRecord
+from stylenat.runtime import select_device
 
 CLASSES = 1008  # of Inception's head
 OURS = ("stylenat", "stylenat, without a standard error")
@@ -45,24 +46,33 @@ def main() -> None:
     command.main(options, run)
 
 
-def run(args: argparse.Namespace) -> None:
-    facts = record(args, images=args.images, dimension=args.dimension)
+def run(
+    *,
+    device: str,
+    output: Path,
+    images: int,
+    dimension: int,
+    metrics: Sequence[str],
+    python: str | None,
+) -> None:
+    selected = select_device(device)
+    facts = record(selected, images=images, dimension=dimension)
     rows: list[Row] = []
-    for metric in args.metrics:
-        sizes = (args.images, args.dimension, facts["threads"])
+    for metric in metrics:
+        sizes = (images, dimension, facts["threads"])
         for name in OURS if metric == "frechet" else OURS[:1]:
             with multiprocessing.get_context("spawn").Pool(1) as pool:
                 rows.append(pool.apply(measure, (name, metric, *sizes)))
             command.log.info("%s", rows[-1])
-        for program in PEERS if args.python else ():
-            if row := theirs(args.python, program, metric, sizes):
+        for program in PEERS if python else ():
+            if row := theirs(python, program, metric, sizes):
                 rows.append(row)
                 command.log.info("%s", row)
     lines = [
         [f"{row[c]:.3g}" if isinstance(row[c], float) else str(row[c]) for c in KEYS]
         for row in rows
     ]
-    write(args, "metrics", facts, rows, markdown(COLUMNS, lines))
+    write(output, "metrics", facts, rows, markdown(COLUMNS, lines))
 
 
 def theirs(python: str, program: str, metric: str, sizes: tuple[int, ...]) -> Row | None:

@@ -6,7 +6,7 @@ A difference is the largest one over the largest value: of the output, and the w
 the input and of every parameter.
 """
 
-import argparse
+from pathlib import Path
 
 import natten
 import torch
@@ -14,6 +14,7 @@ import torch
 import stylenat.natten
 from benchmarks.harness import Row, markdown, parser, record, write
 from stylenat import command
+from stylenat.runtime import select_device
 
 # Channels, heads, kernel, dilation, height of the map; it is three pixels wider.
 SHAPES = (
@@ -50,12 +51,15 @@ def compare(shape: tuple[int, ...], bias: bool, device: torch.device) -> Row:
     return dict(zip(COLUMNS, (*shape, bias, output, max(gradients)), strict=True))
 
 
-def run(args: argparse.Namespace) -> None:
-    facts = record(args, natten=natten.__version__)
+def run(*, device: str, output: Path) -> None:
+    selected = select_device(device)
+    facts = record(selected, natten=natten.__version__)
     torch.manual_seed(0)
-    rows = [compare(shape, bias, args.device) for shape in SHAPES for bias in (True, False)]
+    rows = [compare(shape, bias, selected) for shape in SHAPES for bias in (True, False)]
     lines = [[f"{v:.1e}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
-    write(args, "natten", facts, rows, f"NATTEN {natten.__version__}\n\n{markdown(COLUMNS, lines)}")
+    write(
+        output, "natten", facts, rows, f"NATTEN {natten.__version__}\n\n{markdown(COLUMNS, lines)}"
+    )
 
 
 def main() -> None:

@@ -6,9 +6,9 @@ else runs. Weights are random, but larger than those that training starts from, 
 styles matter. Needs onnx and onnxruntime.
 """
 
-import argparse
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from stylenat import command
 from stylenat.images import STD, to_pixels
 from stylenat.interop.onnx import to_onnx
 from stylenat.models import Generator, load_generator
+from stylenat.runtime import select_device
 
 ROUNDS = 3
 
@@ -38,15 +39,18 @@ def session_of(content: bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def run(args: argparse.Namespace) -> None:
-    about = record(args)
-    generator = load_generator(args.weights) if args.weights else random_generator(args.image_size)
+def run(
+    *, device: str, output: Path, image_size: int, weights: Path | None, batch_sizes: Sequence[int]
+) -> None:
+    selected = select_device(device)
+    about = record(selected)
+    generator = load_generator(weights) if weights else random_generator(image_size)
     content = to_onnx(generator, "z", {})
     session = session_of(content)
     about |= {"image_size": generator.config.image_size, "file_mb": len(content) / 1e6}
     about["versions"] |= {"onnxruntime": onnxruntime.__version__}
     rows = []
-    for batch in args.batch_sizes:
+    for batch in batch_sizes:
         z = torch.randn(batch, generator.config.style_dim)
 
         def ours(z: torch.Tensor = z) -> np.ndarray:
@@ -67,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
                 "times": processor_times({"PyTorch": ours, "onnxruntime": theirs}),
             }
         )
-    write(args, "onnx", about, rows, table(rows, about))
+    write(output, "onnx", about, rows, table(rows, about))
 
 
 def processor_times(programs: dict[str, Program]) -> dict[str, Row]:

@@ -8,7 +8,6 @@ their dependency torchvision may be missing there. Exact are: Fréchet distances
 All Fréchet distances are of the features; kernel distances are of whole sets, not of subsets.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from benchmarks.harness import Row, markdown, parser, record, write
 from stylenat import command, library
 from stylenat.errors import UserError
 from stylenat.metrics.kid import unbiased_mmd
+from stylenat.runtime import select_device
 
 WORKER = Path(__file__).with_name("peer_values.py")
 COUNT, DIMENSION = 500, 16
@@ -157,9 +157,10 @@ def main() -> None:
     command.main(options, run)
 
 
-def run(args: argparse.Namespace) -> None:
+def run(*, device: str, output: Path, python: str) -> None:
+    selected = select_device(device)
     sets = {name: make(name) for name in SETS}
-    theirs = _theirs(args.python, sets)
+    theirs = _theirs(python, sets)
     values = {"stylenat": {name: ours(*pair) for name, pair in sets.items()}, **theirs["values"]}
     rows: list[Row] = []
     for name, pair in sets.items():
@@ -169,8 +170,8 @@ def run(args: argparse.Namespace) -> None:
                 of_set = values.get(program, {}).get(name, {})
                 row[program] = of_set.get(metric, of_set.get("failed"))
             rows.append(row)
-    facts = record(args, programs=theirs["versions"], count=COUNT, dimension=DIMENSION)
-    write(args, "peers", facts, rows, _tables(rows, theirs["versions"]))
+    facts = record(selected, programs=theirs["versions"], count=COUNT, dimension=DIMENSION)
+    write(output, "peers", facts, rows, _tables(rows, theirs["versions"]))
 
 
 def _theirs(python: str, sets: dict[str, Pair]) -> dict:

@@ -7,7 +7,6 @@ results/. The first row is the floor at this number of images; the others say ho
 that a person may overlook moves each metric.
 """
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from stylenat.metrics import METRICS
 from stylenat.metrics.extractors.features import Extractor, extractor, features
 from stylenat.metrics.moments import Moments, Statistics
 from stylenat.records import StatisticsRecord
+from stylenat.runtime import select_device
 
 NETWORK = "lite0"
 MEASURED = ("frechet", "prdc")
@@ -62,24 +62,25 @@ def main() -> None:
     command.main(options, run)
 
 
-def run(args: argparse.Namespace) -> None:
-    network = extractor(NETWORK, args.results / f"weights/{NETWORK}.pth", args.device)
-    reference = ImageStore(args.results / f"data/{args.dataset}.lmdb")
-    held_out = ImageStore(args.results / f"data/{args.dataset}.test.lmdb")
-    indices = range(min(args.images, len(held_out)))
-    images = np.stack([held_out.read(index) for index in indices]).astype(np.float32)
+def run(*, device: str, output: Path, dataset: str, images: int, results: Path) -> None:
+    selected = select_device(device)
+    network = extractor(NETWORK, results / f"weights/{NETWORK}.pth", selected)
+    reference = ImageStore(results / f"data/{dataset}.lmdb")
+    held_out = ImageStore(results / f"data/{dataset}.test.lmdb")
+    indices = range(min(images, len(held_out)))
+    pixels = np.stack([held_out.read(index) for index in indices]).astype(np.float32)
     found = features(network, reference, range(len(reference)))
     real = _statistics(np.concatenate([vectors for vectors, _ in found]))
     measures = [METRICS[name].measure(real) for name in MEASURED]
     rows: list[Row] = []
     for name, change in CHANGES.items():
-        changed = _statistics(_features(network, change(images)))
+        changed = _statistics(_features(network, change(pixels)))
         found = [one for measure in measures for one in measure(changed)]
         rows.append({"change": name, **{one.metric: one.value for one in found}})
         command.log.info("%s", rows[-1])
-    facts = record(args, dataset=args.dataset, images=len(images), reference=real.moments.count)
+    facts = record(selected, dataset=dataset, images=len(pixels), reference=real.moments.count)
     lines = [[name, *(f"{value:.3g}" for value in rest)] for name, *rest in map(dict.values, rows)]
-    write(args, "sensitivity", facts, rows, markdown(tuple(rows[0]), lines))
+    write(output, "sensitivity", facts, rows, markdown(tuple(rows[0]), lines))
 
 
 def _features(network: Extractor, images: np.ndarray) -> np.ndarray:

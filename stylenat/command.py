@@ -36,7 +36,7 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 def add_device(to: argparse.ArgumentParser) -> None:
     """The ``--device`` option of steps that run a network."""
-    to.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    to.add_argument("--device", help="auto, cpu or cuda")
 
 
 def add_weights(to: argparse.ArgumentParser) -> None:
@@ -92,12 +92,7 @@ def main(
     try:
         with logging_redirect_tqdm(loggers=[log]):
             _header(values.get("device"), values.get("dtype", precision))
-            if list(inspect.signature(run).parameters) == ["args"]:  # not typed yet
-                if "device" in values:
-                    values["device"] = runtime.select_device(values["device"])
-                run(argparse.Namespace(**values))
-            else:
-                run(**values)
+            run(**values)
     except UserError as error:
         log.error("error: %s", error)
         sys.exit(1)

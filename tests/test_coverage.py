@@ -20,7 +20,7 @@ QUICK = {
     "ablation: difference: 3 seeds",
     "ablation: p-values: 3 seeds, 6 equal variants",
 }
-CASES = {f"{case.interval}: {case.simulation}": case for case in coverage.cases()}
+CASES = {f"{case.interval}: {case.simulation}": case for case in coverage.all_cases()}
 
 
 @pytest.mark.parametrize("name", sorted(QUICK))

@@ -2,11 +2,8 @@
 
 import json
 import sys
-from argparse import Namespace
-from pathlib import Path
 
 import pytest
-import torch
 
 from benchmarks.gpu_check import __main__ as gpu_check
 from benchmarks.gpu_check.plan import MINUTES, PLAN, STARTING, Part
@@ -23,11 +20,6 @@ PROGRAMS = {
 }
 
 
-def arguments(folder: Path, **options) -> Namespace:
-    defaults = {"dry": True, "minutes": None, "only": None, "output": folder}
-    return Namespace(device=torch.device("cpu"), **defaults | options)
-
-
 def test_no_part_stops_the_others(monkeypatch, tmp_path, caplog):
     caplog.set_level("INFO", "stylenat")
     monkeypatch.setattr(gpu_check, "PLAN", [Part(name, name.title(), 1) for name in PROGRAMS])
@@ -40,7 +32,7 @@ def test_no_part_stops_the_others(monkeypatch, tmp_path, caplog):
     monkeypatch.setattr(
         gpu_check, "_times", lambda part, *_: (9, 9 if part.name == "hangs" else 99)
     )
-    gpu_check.run(arguments(tmp_path))
+    gpu_check.run(device="cpu", dry=True, output=tmp_path)
     record = json.loads((tmp_path / "cpu-dry.json").read_text())
     ends = {part["name"]: part["end"] for part in record["parts"]}
     assert ends == {
@@ -59,7 +51,7 @@ def test_no_part_stops_the_others(monkeypatch, tmp_path, caplog):
 
 
 def test_a_part_for_which_no_time_is_left_is_said_to_be_left_out(tmp_path):
-    gpu_check.run(arguments(tmp_path, minutes=1e-6))
+    gpu_check.run(device="cpu", dry=True, minutes=1e-6, output=tmp_path)
     record = json.loads((tmp_path / "cpu-dry.json").read_text())
     assert [part["name"] for part in record["parts"]] == [part.name for part in PLAN]
     assert {v["verdict"] for part in record["parts"] for v in part["verdicts"]} == {"not asked"}
@@ -67,7 +59,7 @@ def test_a_part_for_which_no_time_is_left_is_said_to_be_left_out(tmp_path):
 
 def test_without_a_gpu_the_real_sizes_are_refused(tmp_path):
     with pytest.raises(UserError, match="needs an NVIDIA GPU.*make gpu-check DRY=1"):
-        gpu_check.run(arguments(tmp_path, dry=False))
+        gpu_check.run(device="cpu", output=tmp_path)
 
 
 def test_parts_have_modules_and_fit_into_the_time():

@@ -33,8 +33,6 @@ def expected(action: argparse.Action) -> Any:
 @pytest.mark.parametrize("verb", verbs())
 def test_the_options_of_a_step_are_the_parameters_of_its_function(verb, monkeypatch):
     options, run = parts(verb, monkeypatch)
-    if list(inspect.signature(run).parameters) == ["args"]:
-        pytest.skip("not typed yet")
     actions = {action.dest: action for action in options._actions}
     assert {"help", "log"} <= actions.keys()
     del actions["help"], actions["log"]
@@ -43,9 +41,7 @@ def test_the_options_of_a_step_are_the_parameters_of_its_function(verb, monkeypa
     for name, action in actions.items():
         parameter = parameters[name]
         assert parameter.kind is parameter.KEYWORD_ONLY, name
-        assert action.default in (None, False) or name == "device", (
-            f"{name}: the default is that of the function"
-        )
+        assert action.default in (None, False), f"{name}: the default is that of the function"
         assert action.required == (parameter.default is parameter.empty), name
         if wanted := expected(action):
             optional = parameter.default is None

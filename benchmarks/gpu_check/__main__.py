@@ -5,7 +5,6 @@ crashes does not stop the others. The results are a page and a JSON file, named 
 --dry the same list runs at toy sizes, on a CPU too.
 """
 
-import argparse
 import os
 import re
 import signal
@@ -13,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,50 +37,58 @@ LEAST = 5.0  # seconds without which a part is not begun
 LOG_LINES = 40  # of a part that failed, in the results
 
 
-def run(args: argparse.Namespace) -> None:
-    if args.device.type != "cuda" and not args.dry:
+def run(
+    *,
+    device: str = "auto",
+    dry: bool = False,
+    minutes: float | None = None,
+    only: Sequence[str] | None = None,
+    output: Path | None = None,
+) -> None:
+    selected = runtime.select_device(device)
+    if selected.type != "cuda" and not dry:
         raise UserError(
             "make gpu-check needs an NVIDIA GPU, and PyTorch sees none here; make gpu-check DRY=1 "
             "runs the same list at toy sizes on a CPU."
         )
-    name = _name(args.device, args.dry)
-    output = args.output or FOLDERS[args.dry]
+    name = _name(selected, dry)
+    folder = output or FOLDERS[dry]
     record = {
         "name": name,
-        "device": runtime.describe_device(args.device),
+        "device": runtime.describe_device(selected),
         "versions": runtime.versions(),
         "commit": runtime.commit(),
-        "dry": args.dry,
+        "dry": dry,
         "seconds": 0.0,
         "parts": [],
     }
-    minutes = args.minutes or (TOY_MINUTES if args.dry else MINUTES)
+    minutes = minutes or (TOY_MINUTES if dry else MINUTES)
     begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="stylenat-gpu-check-") as folder:
+    with tempfile.TemporaryDirectory(prefix="stylenat-gpu-check-") as parts:
         for part in PLAN:
-            if args.only and part.name not in args.only:
+            if only and part.name not in only:
                 continue
             left = 60 * minutes - (time.monotonic() - begun)
             command.log.info("%s", part.title)
-            found = _part(part, Path(folder), args, left)
+            found = _part(part, Path(parts), selected, dry, left)
             for verdict in found["verdicts"]:
                 command.log.info("  %(verdict)s: %(question)s %(answer)s", verdict)
             record["parts"].append(found)
             record["seconds"] = time.monotonic() - begun
             # Now, not at the end: whoever is in a hurry has what there is.
-            write_json(output / f"{name}.json", record)
-            with atomic(output / f"{name}.md") as temporary:
+            write_json(folder / f"{name}.json", record)
+            with atomic(folder / f"{name}.md") as temporary:
                 temporary.write_text(page(record))
-            _keep_pictures(Path(folder) / part.name, output, name)
+            _keep_pictures(Path(parts) / part.name, folder, name)
     failures = [v for p in record["parts"] for v in p["verdicts"] if v["verdict"] == "NO"]
     command.log.info("%d questions were answered with NO", len(failures))
-    command.log.info("please send us %s and %s", output / f"{name}.md", output / f"{name}.json")
+    command.log.info("please send us %s and %s", folder / f"{name}.md", folder / f"{name}.json")
 
 
-def _part(part: Part, folder: Path, args: argparse.Namespace, left: float) -> dict[str, Any]:
+def _part(part: Part, folder: Path, device: torch.device, dry: bool, left: float) -> dict[str, Any]:
     """Run a part within ``left`` seconds at most; what it found, however it ended."""
     common = {"name": part.name, "title": part.title}
-    seconds, limit = _times(part, left, args.dry)
+    seconds, limit = _times(part, left, dry)
     if seconds < LEAST:
         answer = "No time was left."
         verdict = {"question": f"{part.title}?", "verdict": "not asked", "answer": answer}
@@ -91,7 +99,7 @@ def _part(part: Part, folder: Path, args: argparse.Namespace, left: float) -> di
     begun = time.monotonic()
     with log.open("w") as text:
         process = subprocess.Popen(
-            _words(part, file, args, seconds),
+            _words(part, file, device, dry, seconds),
             cwd=ROOT,
             env=environment,
             stdout=text,
@@ -125,11 +133,11 @@ def _times(part: Part, left: float, dry: bool) -> tuple[float, float]:
     return min(part.seconds, most), min(1.5 * part.seconds + STARTING, left)
 
 
-def _words(part: Part, file: Path, args: argparse.Namespace, seconds: float) -> list[str]:
+def _words(part: Part, file: Path, device: torch.device, dry: bool, seconds: float) -> list[str]:
     """The command line of a part's process."""
     words = [sys.executable, "-m", "benchmarks.gpu_check.part", part.name, "--file", str(file)]
-    words += ["--device", str(args.device), "--seconds", f"{seconds:.1f}"]
-    return words + (["--dry"] if args.dry else [])
+    words += ["--device", str(device), "--seconds", f"{seconds:.1f}"]
+    return words + (["--dry"] if dry else [])
 
 
 def _ending(status: int) -> str | None:

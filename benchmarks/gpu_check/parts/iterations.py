@@ -1,7 +1,6 @@
 """Whole training iterations by precision, with their memory."""
 
 import gc
-from argparse import Namespace
 from dataclasses import replace
 
 import torch
@@ -30,7 +29,7 @@ def run(check: Check) -> None:
         config = replace(experiment(name, batch), precision=precision)
         forget(check)
         try:
-            row = measure(config, Namespace(device=check.device, seconds=0 if check.dry else 2))
+            row = measure(config, check.device, 0 if check.dry else 2)
         except Exception as error:  # noqa: BLE001 what is raised is the finding
             failed.append(f"{case}: {first_line(error)}")
             continue
