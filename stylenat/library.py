@@ -9,6 +9,7 @@ from stylenat.metrics.fid import frechet_distance
 from stylenat.metrics.kid import kernel_distances, random_subsets, subset_size
 from stylenat.metrics.moments import Moments
 from stylenat.metrics.prdc import Manifold, manifold_scores
+from stylenat.metrics.subsets import content_order
 from stylenat.models import load_generator
 from stylenat.models.latents import generate as images_of
 
@@ -39,7 +40,7 @@ def kid(real: np.ndarray, generated: np.ndarray) -> float:
     """Kernel distance (Bińkowski et al. 2018) of features (n, d) and (m, d): the mean over 100
     random subsets of 1,000 vectors, or of half the smaller set where that is less."""
     size = subset_size(len(real), len(generated))
-    draws = random_subsets(generated, real, size=size)
+    draws = random_subsets(content_order(generated), content_order(real), size=size)
     return float(kernel_distances(generated, real, draws).mean())
 
 

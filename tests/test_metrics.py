@@ -8,7 +8,7 @@ import pytest
 
 from stylenat.errors import UserError
 from stylenat.io import read_json
-from stylenat.metrics import METRICS, neighbours
+from stylenat.metrics import METRICS, kid, neighbours
 from stylenat.metrics.base import Measurement
 from stylenat.metrics.copies import TrainingSet
 from stylenat.metrics.fid import frechet_distance
@@ -213,7 +213,8 @@ def test_products_of_many_features_are_as_good_in_float32():
 
 
 def distances(x, y, subsets, size):
-    return kernel_distances(x, y, random_subsets(x, y, subsets, size))
+    draws = random_subsets(content_order(x), content_order(y), subsets, size)
+    return kernel_distances(x, y, draws)
 
 
 def test_kernel_distance_is_unbiased_and_sees_a_difference():
@@ -231,6 +232,17 @@ def test_the_order_of_the_images_makes_no_difference():
     order = np.random.default_rng(5).permutation(300)
     first, again = distances(x, y, 5, 100), distances(x[order], y[::-1], 5, 100)
     np.testing.assert_array_equal(first, again)
+
+
+def test_the_kernel_distance_sorts_every_set_once(monkeypatch):
+    """Hashing 50,000 vectors of 2,048 features takes a quarter of a second."""
+    sorted_ = []
+    monkeypatch.setattr(kid, "content_order", lambda x: sorted_.append(len(x)) or np.arange(len(x)))
+    reals = statistics(normal(0, 60), "lite0")
+    distance = METRICS["kid"].measure(reals)
+    for count in (40, 50):
+        distance(statistics(normal(1, count), "lite0"))
+    assert sorted_ == [60, 40, 50]
 
 
 def test_kernel_subsets_are_seeded_and_drawn_without_replacement():

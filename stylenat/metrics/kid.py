@@ -35,20 +35,19 @@ Draw = tuple[Rows, Rows]
 
 
 def random_subsets(
-    x: np.ndarray, y: np.ndarray, subsets: int = SUBSETS, size: int = SUBSET_SIZE, seed: int = 0
+    a: np.ndarray, b: np.ndarray, subsets: int = SUBSETS, size: int = SUBSET_SIZE, seed: int = 0
 ) -> list[Draw]:
-    """Indices (size,) and (size,) of random subsets of features x (n, d) and y (m, d).
+    """Indices (size,) and (size,) of random subsets of two sets with the content orders a (n,) and b (m,).
 
     The subsets of one draw share no vector within itself, those of different draws may. The order of
     the vectors makes no difference.
     """
-    if size < 2 or size > min(len(x), len(y)):
+    if size < 2 or size > min(len(a), len(b)):
         raise UserError(
-            f"subsets of {size} need at least 2 and as many images, and there are {len(x)} and "
-            f"{len(y)}; use more images."
+            f"subsets of {size} need at least 2 and as many images, and there are {len(a)} and "
+            f"{len(b)}; use more images."
         )
     random = np.random.default_rng(seed)
-    a, b = content_order(x), content_order(y)
     return [
         (
             a[random.choice(len(a), size, replace=False)],
@@ -67,14 +66,16 @@ def kernel_distances(x: np.ndarray, y: np.ndarray, draws: list[Draw]) -> np.ndar
     return np.array([_unbiased(one.take(rows), other.take(columns)) for rows, columns in draws])
 
 
-def standard_errors(x: np.ndarray, y: np.ndarray, values: np.ndarray) -> np.ndarray:
+def standard_errors(
+    x: np.ndarray, y: np.ndarray, orders: tuple[np.ndarray, np.ndarray], values: np.ndarray
+) -> np.ndarray:
     """(2,) of the mean of ``values``, estimates from random subsets: over draws of x (n, d), and of y (m, d).
 
-    Hoeffding's decomposition of a U-statistic, measured with up to 1,000 images of each set: the variance,
-    over images, of what each contributes to the estimate, and that of what only pairs contribute, which is
-    all between equal distributions; and the variance over the subsets.
+    Hoeffding's decomposition of a U-statistic, measured with the first 1,000 images of each set by its
+    content order: the variance, over images, of what each contributes to the estimate, and that of what
+    only pairs contribute, which is all between equal distributions; and the variance over the subsets.
     """
-    a, b = _centred(*(s[content_order(s)[:SUBSET_SIZE]] for s in (x, y)))
+    a, b = _centred(*(s[order[:SUBSET_SIZE]] for s, order in zip((x, y), orders, strict=True)))
     (_, of_a, in_a), (_, of_b, in_b) = _parts(a, a), _parts(b, b)
     (a_to_b, b_to_a, across) = _parts(a, b)
     n, m = len(x), len(y)
@@ -153,20 +154,33 @@ def _centred(x: np.ndarray, y: np.ndarray) -> list[Centred]:
 
 
 def _unbiased(x: Centred, y: Centred) -> float:
-    within_x, within_y, across = (_mean(*pair) for pair in ((x, x), (y, y), (x, y)))
-    return within_x + within_y - 2 * across
+    return _mean_within(x) + _mean_within(y) - 2 * _mean(x, y)
 
 
 def _mean(x: Centred, y: Centred) -> float:
-    """Of the kernel over all pairs; a vector's with itself does not count."""
-    total = sum(float(kernel.sum()) for kernel in _kernels(x, y))
-    return total / (len(x.vectors) * (len(y.vectors) - (x is y)))
+    """Of the kernel over all pairs of two sets."""
+    total = sum(_sum_of_cubes(roots) for roots in _roots(x, y))
+    return total / (len(x.vectors) * len(y.vectors))
+
+
+def _mean_within(x: Centred) -> float:
+    """Of the kernel over all pairs of a set, each computed once; a vector's with itself does not count."""
+    total, count = 0.0, len(x.vectors)
+    for roots in _roots(x, x, half=True):
+        square = roots[:, : len(roots)]  # has its pairs twice
+        total += 2 * _sum_of_cubes(roots) - _sum_of_cubes(square)
+    return total / (count * (count - 1))
+
+
+def _sum_of_cubes(roots: np.ndarray) -> float:
+    return float(np.vdot(roots * roots, roots))  # many times faster than ** 3
 
 
 def _parts(x: Centred, y: Centred) -> tuple[np.ndarray, np.ndarray, float]:
     """Means of the kernel of each vector of x with those of y, and the other way round, (n,) and (m,),
     and the mean square of what they leave of it."""
-    kernel, same = np.concatenate(list(_kernels(x, y))), x is y
+    roots, same = np.concatenate(list(_roots(x, y))), x is y
+    kernel = roots * roots * roots
     rows = kernel.sum(1) / (kernel.shape[1] - same)
     columns = kernel.sum(0) / (kernel.shape[0] - same)
     rest = kernel - rows[:, None] - columns + rows.mean()
@@ -175,33 +189,33 @@ def _parts(x: Centred, y: Centred) -> tuple[np.ndarray, np.ndarray, float]:
     return rows, columns, float(np.square(rest).mean())
 
 
-def _kernels(x: Centred, y: Centred) -> Iterator[np.ndarray]:
-    """Of vectors of x, some at a time, with all of y; 0 for a vector with itself."""
+def _roots(x: Centred, y: Centred, half: bool = False) -> Iterator[np.ndarray]:
+    """Cube roots of the kernel of vectors of x, some at a time, with all of y, or for a half of the pairs
+    of one set with those from the first of some on; 0 for a vector with itself."""
     width = x.vectors.shape[1]
     products = x.vectors @ y.vectors.T
     ones = y.shares / width + 1
     for start in range(0, len(products), ROWS):  # few enough for a cache
-        rows = slice(start, start + ROWS)
-        base = np.multiply(products[rows], 1 / width, dtype=np.float64)
-        base += (x.shares[rows] / width)[:, None]
-        base += ones
-        kernel = base * base
-        kernel *= base  # many times faster than ** 3
+        rows, columns = slice(start, start + ROWS), slice(start if half else 0, None)
+        roots = np.multiply(products[rows, columns], 1 / width, dtype=np.float64)
+        roots += (x.shares[rows] / width)[:, None]
+        roots += ones[columns]
         if x is y:
-            kernel[np.arange(len(base)), np.arange(start, start + len(base))] = 0
-        yield kernel
+            np.fill_diagonal(roots[:, start - columns.start :], 0)
+        yield roots
 
 
 def _measure(real: Statistics) -> Measure:
     """Kernel distance."""
     reals = features_of(real)
+    order = content_order(reals)
 
     def measure(generated: Statistics) -> list[Measurement]:
         features = features_of(generated)
         size = subset_size(len(reals), len(features))
-        draws = random_subsets(features, reals, SUBSETS, size)
-        values = kernel_distances(features, reals, draws)
-        errors = over_both(standard_errors(features, reals, values))
+        orders = content_order(features), order
+        values = kernel_distances(features, reals, random_subsets(*orders, SUBSETS, size))
+        errors = over_both(standard_errors(features, reals, orders, values))
         errors["uncertainty_of"] += (
             f"; std over {SUBSETS} subsets of {size:,} images: {values.std():.4g}"
         )
