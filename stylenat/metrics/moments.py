@@ -55,10 +55,9 @@ class Moments:
 
     def update(self, features: np.ndarray) -> None:
         """Add vectors (n, d)."""
-        x = np.asarray(features, np.float64)
-        if not self.count and len(x):
-            self.shift = x.mean(0)
-        x = x - self.shift
+        if not self.count and len(features):
+            self.shift = features.mean(0, dtype=np.float64)
+        x = np.subtract(features, self.shift, dtype=np.float64)
         self.count += len(x)
         self.sum += x.sum(0)
         self.outer += x.T @ x
