@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from benchmarks import coverage
@@ -28,6 +29,20 @@ def test_intervals_cover_the_truth(name, monkeypatch):
     monkeypatch.setattr(kid, "SUBSETS", coverage.SUBSETS)
     for row in coverage.measure(CASES[name], 200):
         assert coverage.FEWEST <= row["covered"] <= coverage.MOST, row
+
+
+def test_halves_of_one_set_are_not_counted_as_independent():
+    """Standard errors of floors beside how their values scatter."""
+    found: dict[str, list[coverage.Stated]] = {}
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        for one in coverage.floors("prdc", coverage.normal(160), None, 80, random):
+            found.setdefault(one.metric, []).append(one)
+    assert len(found) == 4
+    for name, several in found.items():
+        scatter = np.std([one.value for one in several], ddof=1)
+        stated = np.sqrt(np.mean([one.reach**2 for one in several])) / coverage.NORMAL
+        assert 0.8 < stated / scatter < 1.25, name
 
 
 def test_the_table_is_of_these_cases():

@@ -28,6 +28,8 @@ class Measurement:
     attribute: str | None = None  # whose values …
     shares: Shares | None = None  # … have these shares among reals and samples
     of_reals: float | None = None  # the reals' part of the uncertainty, where it is known
+    # For every split of both sets: the value of their first halves minus that of their second halves.
+    of_halves: tuple[float, ...] = ()
 
 
 def over_both(errors: Sequence[float] | np.ndarray) -> dict[str, Any]:

@@ -8,9 +8,7 @@ from scipy.stats import t
 
 from stylenat.metrics.base import Measurement, Metric, features_of
 from stylenat.metrics.moments import Statistics
-from stylenat.metrics.subsets import halves
-
-SPLITS = 25  # of every set into two halves
+from stylenat.metrics.subsets import SPLITS, halves
 
 
 @dataclass(frozen=True)

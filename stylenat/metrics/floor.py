@@ -1,15 +1,15 @@
 """What a protocol gives for real images alone: two draws of one distribution, of the sizes at which
 samples are measured."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from stylenat.errors import UserError
-from stylenat.metrics.base import Measurement, Metric
+from stylenat.metrics.base import Measurement, Metric, features_of
 from stylenat.metrics.moments import Statistics
-from stylenat.metrics.subsets import content_order
+from stylenat.metrics.subsets import SPLITS, content_order, halves
 from stylenat.metrics.summary import standard_error
 
 DRAWS = 10  # of halves; or, at most, of held-out reals
@@ -38,20 +38,19 @@ def floor(
     """
     wanted = 1 / samples + 1 / reference.moments.count
     if held_out is not None:
-        order = _drawn(held_out)
+        order = _drawn(held_out, [0])[0]
         size = min(samples, len(order))
         sets = [order[i * size : (i + 1) * size] for i in range(min(DRAWS, len(order) // size))]
         measure = metric.measure(reference)
         draws = [measure(held_out.take(indices)) for indices in sets]
         of, n, m = "held-out", size, reference.moments.count
     else:
-        halves = [np.array_split(_drawn(reference, seed), 2) for seed in range(DRAWS)]
-        n, m = (len(half) for half in halves[0])
+        drawn = [np.array_split(order, 2) for order in _drawn(reference, range(DRAWS))]
+        n, m = (len(half) for half in drawn[0])
         if min(n, m) < 2:
             raise UserError(f"{n + m} reals cannot be split for a floor; use more images.")
-        draws = [
-            metric.measure(reference.take(other))(reference.take(one)) for one, other in halves
-        ]
+        split = replace(reference, halves=halves(features_of(reference), SPLITS)[::2].T)
+        draws = [metric.measure(split.take(other))(split.take(one)) for one, other in drawn]
         of = "halves"
     errors = [_error(metric, same, of) for same in zip(*draws, strict=True)]
     draws = [
@@ -70,10 +69,18 @@ def floor(
 
 
 def _error(metric: Metric, draws: Sequence[Measurement], of: str) -> float | None:
-    """Standard error of the mean over the draws."""
+    """Standard error of the mean over the draws.
+
+    Draws of halves share the images of one set, so that their values are not independent. Where every
+    draw is measured on two halves of that set, too, the means over the draws are independent between
+    these, and differ by twice the standard error of what the whole set gives.
+    """
     errors = [one.uncertainty for one in draws if one.uncertainty is not None]
     if of == "held-out" or len(errors) < len(draws):
         return standard_error(draws)
+    if draws[0].of_halves:
+        of_halves = np.mean([one.of_halves for one in draws], axis=0)
+        return float(np.sqrt(np.mean(np.square(of_halves))) / 2)
     total = float(np.mean(np.square(errors)))
     if metric.by_split:
         return float(np.sqrt(total / len(draws)))
@@ -82,15 +89,15 @@ def _error(metric: Metric, draws: Sequence[Measurement], of: str) -> float | Non
     return float(np.sqrt(of_splits / len(draws) + max(total - of_splits, 0.0)))
 
 
-def _drawn(statistics: Statistics, seed: int = 0) -> np.ndarray:
-    """The images' indices in a random order that their contents decide."""
+def _drawn(statistics: Statistics, seeds: Iterable[int]) -> list[np.ndarray]:
+    """The images' indices, for every seed in a random order that their contents decide."""
     if statistics.features is None:
         raise UserError(
             f"the statistics of {statistics.record.dataset.name} hold no features, which a "
             "floor needs; compute them again with --features."
         )
     order = content_order(statistics.features)
-    return order[np.random.default_rng(seed).permutation(len(order))]
+    return [order[np.random.default_rng(seed).permutation(len(order))] for seed in seeds]
 
 
 def _scaled(one: Measurement, factor: float, note: str) -> Measurement:

@@ -102,6 +102,9 @@ class Statistics:
     head: np.ndarray | None = None
     labels: np.ndarray | None = None
     thumbnails: np.ndarray | None = None
+    # Which images are in the first half of every split (n, splits), bool, where sets with images in common
+    # are to be split alike; not saved.
+    halves: np.ndarray | None = None
 
     def save(self, path: str | Path) -> None:
         """Write an npz that is whole or absent; features that are not finite are a
@@ -139,7 +142,8 @@ class Statistics:
         assert self.features is not None
         features = self.features[indices]
         rest = (
-            None if array is None else array[indices] for array in (self.labels, self.thumbnails)
+            None if array is None else array[indices]
+            for array in (self.labels, self.thumbnails, self.halves)
         )
         return type(self)(Moments.of(features), self.record, features, self.head, *rest)
 

@@ -23,11 +23,10 @@ from stylenat.metrics.base import (
 )
 from stylenat.metrics.moments import Statistics
 from stylenat.metrics.neighbours import exact_distances, nearest, positions, squared_distances
-from stylenat.metrics.subsets import halves
+from stylenat.metrics.subsets import SPLITS, halves
 
 K_PRECISION_RECALL = 3
 K_DENSITY_COVERAGE = 5
-SPLITS = 25  # of each set into two halves, whose scores tell the standard errors
 # The parts of the reals and of the generated set that are scored together: all of both, then each half
 # of a split of the one with each of the other.
 PAIRED = np.array(
@@ -49,16 +48,24 @@ class Manifold:
     wide: np.ndarray  # the same to the 5th
 
     @classmethod
-    def of(cls, features: np.ndarray) -> Self:
-        """The manifold of features (n, d)."""
+    def of(cls, features: np.ndarray, first: np.ndarray | None = None) -> Self:
+        """The manifold of features (n, d); the halves are ``first`` (n, SPLITS) and what it leaves, or
+        random ones of the same size."""
         known = max(min(KNOWN, len(features) - 1), K_DENSITY_COVERAGE)
         indices, distances = nearest(features, features, known, same=True)
-        parts = np.concatenate([np.ones((1, len(features)), bool), halves(features, SPLITS)])
+        parts = np.concatenate([np.ones((1, len(features)), bool), _both(features, first)])
         narrow, wide = (
             np.stack([_radii(distances, indices, part, k) for part in parts])
             for k in (K_PRECISION_RECALL, K_DENSITY_COVERAGE)
         )
         return cls(features, distances, parts, narrow, wide)
+
+
+def _both(features: np.ndarray, first: np.ndarray | None) -> np.ndarray:
+    """Both halves of every split, one after the other: bool (2 SPLITS, n)."""
+    if first is None:
+        return halves(features, SPLITS)
+    return np.stack([first.T, ~first.T], 1).reshape(2 * SPLITS, len(features))
 
 
 def _radii(distances: np.ndarray, indices: np.ndarray, part: np.ndarray, k: int) -> np.ndarray:
@@ -71,10 +78,12 @@ def _radii(distances: np.ndarray, indices: np.ndarray, part: np.ndarray, k: int)
 
 @dataclass(frozen=True)
 class Score:
-    """A metric, and its standard errors over draws of the generated set and of the reals."""
+    """A metric, its standard errors over draws of the generated set and of the reals, and for every split
+    the value of the first halves of both minus that of the second halves."""
 
     value: float
     errors: tuple[float, float]
+    of_halves: tuple[float, ...]
 
 
 def manifold_scores(real: Manifold, generated: Manifold) -> dict[str, Score]:
@@ -102,7 +111,10 @@ def manifold_scores(real: Manifold, generated: Manifold) -> dict[str, Score]:
             inside = both & (distances < real.wide[part, i])
             balls[row] += np.bincount(j[inside], minlength=len(balls[row]))
             covered[row, i[inside]] = True
-    of_real, of_generated = (s.parts.sum(1)[PAIRED[:, k]] for k, s in enumerate((real, generated)))
+    # Of a handful of images, a half may have none.
+    of_real, of_generated = (
+        np.maximum(s.parts.sum(1), 1)[PAIRED[:, k]] for k, s in enumerate((real, generated))
+    )
     return {
         "precision": _score(precise.sum(1) / of_generated),
         "recall": _score(recalled.sum(1) / of_real),
@@ -121,7 +133,7 @@ def _score(values: np.ndarray) -> Score:
         float(np.sqrt(np.mean(np.square(twice))) / 4)
         for twice in (straight - crossed, straight + crossed)
     )
-    return Score(float(values[0]), (of_generated, of_real))
+    return Score(float(values[0]), (of_generated, of_real), tuple(straight.tolist()))
 
 
 def _close_pairs(
@@ -154,13 +166,17 @@ def _between(known: np.ndarray, least: np.ndarray, most: np.ndarray) -> np.ndarr
 
 def _measure(real: Statistics) -> Measure:
     """Precision, recall, density and coverage."""
-    reals = Manifold.of(features_of(real))
+    reals = Manifold.of(features_of(real), real.halves)
 
     def measure(generated: Statistics) -> list[Measurement]:
-        scores = manifold_scores(reals, Manifold.of(features_of(generated)))
+        scores = manifold_scores(reals, Manifold.of(features_of(generated), generated.halves))
         return [
             Measurement(
-                f"{name}_{extractor_of(real)}", score.value, "higher", **over_both(score.errors)
+                f"{name}_{extractor_of(real)}",
+                score.value,
+                "higher",
+                of_halves=score.of_halves,
+                **over_both(score.errors),
             )
             for name, score in scores.items()
         ]
@@ -168,4 +184,4 @@ def _measure(real: Statistics) -> Measure:
     return measure
 
 
-METRIC = Metric(_measure, by_split=True)
+METRIC = Metric(_measure)

@@ -8,6 +8,8 @@ import numpy as np
 
 from stylenat.errors import UserError
 
+SPLITS = 25  # of a set into two halves, whose differences tell a standard error
+
 
 def choose(subset: str, count: int, seed: int) -> np.ndarray:
     """Ascending indices into ``count`` images for ``all``, or a number: a draw without replacement."""
