@@ -1,6 +1,7 @@
 """Fixtures that more than one module of tests asks for."""
 
 import signal
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from stylenat.report.published import read_published
 from tests.project import PUBLISHED_CSV
 from tests.server import Server, serving
 from tests.tiny import MODEL
-from tests.weights import LAYOUTS, fill
+from tests.weights import LAYOUTS, fill, golden_weights
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +30,12 @@ def weights(tmp_path_factory) -> Path:
     provenance = Provenance(experiment={"name": "tiny"}, step=400, images_seen=6400, data=data)
     save_generator(path, generator, provenance)
     return path
+
+
+@pytest.fixture(scope="module")
+def published_tensors() -> OrderedDict[str, torch.Tensor]:
+    """A generator's tensors in the published layout, in the reference's own order."""
+    return golden_weights("tiny32_published", "g")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Checkpoints of the reference: the same numbers, every tensor checked, nothing executed."""
 
-import argparse
 import json
 import sys
 import types
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
 
 from stylenat import interop
 from stylenat.config import ExperimentConfig, ModelConfig
@@ -19,16 +17,16 @@ from stylenat.errors import UserError
 from stylenat.io import write_json
 from stylenat.models import load_generator, read_header, save_generator
 from stylenat.models.latents import computed_mean_style
-from stylenat.steps import convert
 from stylenat.training.build import build_trainer
 from stylenat.training.checkpoint import load_state, provenance, save_state
 from stylenat.training.distributed import World
-from tests.weights import fill, normal
+from tests.checkpoints import published, run, save
+from tests.project import CONFIG
+from tests.tiny import experiment
+from tests.weights import GOLDEN, LAYOUTS, golden_weights, normal
 
-GOLDEN = Path(__file__).parent / "golden"
-LAYOUTS = json.loads((GOLDEN / "layouts.json").read_text())
-DEFAULTS = yaml.safe_load((GOLDEN.parents[1] / "config" / "config.yaml").read_text())["defaults"]
-TINY = DEFAULTS["model"] | {
+MODEL = CONFIG["defaults"]["model"]
+TINY = MODEL | {
     "image_size": 32,
     "mapping_layers": 2,
     "channel_max": 64,
@@ -39,66 +37,21 @@ TINY = DEFAULTS["model"] | {
 SMALL = TINY | {"image_size": 16, "style_dim": 16, "channel_max": 32, "channel_base": 512}
 
 
-def golden_weights(name: str, network: str) -> OrderedDict:
-    """A state dict of the golden networks, in the reference's own order."""
-    layout = json.loads((GOLDEN / f"{name}.layout.json").read_text())[network]
-    with np.load(GOLDEN / f"{name}.fixed.npz") as fixed:
-        computed = {key: torch.from_numpy(fixed[key]) for key in fixed.files}
-    empty = {
-        key: computed.get(f"{network}.{key}", torch.zeros(shape)) for key, shape in layout.items()
-    }
-    return OrderedDict(fill(empty))
-
-
-@pytest.fixture(scope="module")
-def tensors() -> OrderedDict:
-    return golden_weights("tiny32_published", "g")
-
-
-def published(tensors: dict, **entries: Any) -> dict:
-    """The arrangement of the published files."""
-    return {
-        "g": tensors,
-        "d": golden_weights("tiny32_published", "d"),
-        "g_ema": tensors,
-        "g_optim": {"state": {0: {"step": 940_000}, 1: {"step": 940_000}}, "param_groups": []},
-        "d_optim": {"state": {}, "param_groups": []},
-        "args": argparse.Namespace(size=32, batch=4, lr=2e-4, path=["a"], ckpt=None),
-    } | entries
-
-
-def save(path: Path, content: Any) -> Path:
-    torch.save(content, path)
-    return path
-
-
-def run(checkpoint: Path, output: Path, **options: Any) -> Path:
-    convert.run(checkpoint=checkpoint, output=output, **options)
-    return output
-
-
-def experiment(model: dict[str, Any]) -> ExperimentConfig:
-    widths = {key: model[key] for key in ("image_size", *DEFAULTS["discriminator"])}
-    values = {
-        "name": "official",
-        "dataset": "faces",
-        "model": model,
-        "discriminator": widths,
-        "training": DEFAULTS["training"] | {"batch_size": 2, "r1_interval": 2},
-    }
-    return ExperimentConfig.from_dict(values)
+def official(model: dict[str, Any]) -> ExperimentConfig:
+    rates = {"generator_lr": 5e-5, "discriminator_lr": 2e-4}
+    return experiment("official", "faces", model=model, batch_size=2, r1_interval=2, **rates)
 
 
 def write_experiment(path: Path, model: dict[str, Any]) -> Path:
-    write_json(path, experiment(model).to_dict())
+    write_json(path, official(model).to_dict())
     return path
 
 
 # ------------------------------------------------------------------------ the published layout
 
 
-def test_the_published_layout_gives_the_references_images(tensors, tmp_path):
-    checkpoint = save(tmp_path / "FFHQ.pt", published(tensors))
+def test_the_published_layout_gives_the_references_images(published_tensors, tmp_path):
+    checkpoint = save(tmp_path / "FFHQ.pt", published(published_tensors))
     path = run(checkpoint, tmp_path / "weights" / "g.safetensors")
     generator = load_generator(path)
     assert sum(p.numel() for p in generator.parameters()) == 1_990_475
@@ -119,11 +72,11 @@ def test_the_published_models_are_recognised(size, layout):
     shapes = LAYOUTS[f"ffhq{size}"][layout]
     tensors = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
     config = interop.infer_config(tensors, settings={})
-    assert config == ModelConfig(**(DEFAULTS["model"] | {"image_size": size}))
+    assert config == ModelConfig(**(MODEL | {"image_size": size}))
 
 
-def test_an_experiment_decides_the_model_and_must_fit(tensors, tmp_path):
-    checkpoint = save(tmp_path / "c.pt", published(tensors))
+def test_an_experiment_decides_the_model_and_must_fit(published_tensors, tmp_path):
+    checkpoint = save(tmp_path / "c.pt", published(published_tensors))
     own = TINY | {"dilations": [[1], [1], [2], [4]]}  # not in the weights: the experiment's word
     fitting = write_experiment(tmp_path / "fits.json", own)
     path = run(checkpoint, tmp_path / "g.safetensors", experiment=fitting, step=100)
@@ -137,13 +90,13 @@ def test_an_experiment_decides_the_model_and_must_fit(tensors, tmp_path):
     assert not (tmp_path / "other.safetensors").exists()
 
 
-def test_the_network_is_a_choice(tensors, tmp_path):
-    raw = OrderedDict(tensors) | {"input.input": tensors["input.input"] + 1}
-    checkpoint = save(tmp_path / "c.pt", published(tensors, g=raw))
+def test_the_network_is_a_choice(published_tensors, tmp_path):
+    raw = OrderedDict(published_tensors) | {"input.input": published_tensors["input.input"] + 1}
+    checkpoint = save(tmp_path / "c.pt", published(published_tensors, g=raw))
     g = load_generator(run(checkpoint, tmp_path / "g.safetensors", network="g"))
     average = load_generator(run(checkpoint, tmp_path / "a.safetensors"))
     assert torch.equal(g.input.input, average.input.input + 1)
-    only = save(tmp_path / "only.pt", {"g_ema": tensors})
+    only = save(tmp_path / "only.pt", {"g_ema": published_tensors})
     with pytest.raises(UserError, match="no network g, only g_ema"):
         run(only, tmp_path / "x.safetensors", network="g")
 
@@ -255,7 +208,7 @@ def test_the_current_layout_without_arguments_has_the_published_dilations(tmp_pa
 def trained(tmp_path_factory):
     """(trainer, state file, weights file) after two iterations."""
     directory = tmp_path_factory.mktemp("train")
-    settings = experiment(SMALL)
+    settings = official(SMALL)
     trainer = build_trainer(settings, World(0, 1, torch.device("cpu")))
     for step in range(2):
         z = normal(f"z{step}", (2, SMALL["style_dim"]))
@@ -311,8 +264,8 @@ def test_the_references_optimisers_load_their_states(trained, tmp_path):
 
 def test_the_order_of_keys_is_the_references(trained, tmp_path):
     golden = json.loads((GOLDEN / "tiny32.layout.json").read_text())
-    trainer = build_trainer(experiment(TINY), World(0, 1, torch.device("cpu")))
-    save_state(tmp_path / "0.state", trainer, experiment(TINY), None)
+    trainer = build_trainer(official(TINY), World(0, 1, torch.device("cpu")))
+    save_state(tmp_path / "0.state", trainer, official(TINY), None)
     path = run(tmp_path / "0.state", tmp_path / "0.pt", to_reference=True)
     found = torch.load(path, weights_only=True)["state_dicts"]
     assert list(found["g"]) == list(golden["g"]) and list(found["d"]) == list(golden["d"])

@@ -12,13 +12,7 @@ import torch
 
 from stylenat import interop
 from stylenat.errors import ConfigError, UserError
-from tests.test_convert import golden_weights, published, run, save
-
-
-@pytest.fixture(scope="module")
-def tensors():
-    return golden_weights("tiny32_published", "g")
-
+from tests.checkpoints import published, run, save
 
 # --------------------------------------------------------------------------------- faulty tensors
 
@@ -55,31 +49,33 @@ INDEX = "layers.0.blocks.0.attn.relative_position_index"
         ({INDEX: torch.zeros(16, 16, dtype=torch.int64)}, r"another value: layers\.0\.blocks\.0"),
     ],
 )
-def test_a_tensor_that_does_not_fit_is_named(tensors, change, message):
+def test_a_tensor_that_does_not_fit_is_named(published_tensors, change, message):
     with pytest.raises(UserError, match=message):
-        interop.generator_from(faulty(tensors, change))
+        interop.generator_from(faulty(published_tensors, change))
 
 
-def test_a_single_nan_is_found(tensors, tmp_path):
-    table = tensors["layers.2.blocks.1.attn.rpb0"].clone()
+def test_a_single_nan_is_found(published_tensors, tmp_path):
+    table = published_tensors["layers.2.blocks.1.attn.rpb0"].clone()
     table[0, 5, 5] = torch.nan
-    damaged = tensors | {"layers.2.blocks.1.attn.rpb0": table}
+    damaged = published_tensors | {"layers.2.blocks.1.attn.rpb0": table}
     checkpoint = save(tmp_path / "c.pt", published(damaged))
     with pytest.raises(UserError, match=r"not finite: layers\.2\.blocks\.1\.attn\.rpb0"):
         run(checkpoint, tmp_path / "g.safetensors")
     assert not (tmp_path / "g.safetensors").exists()
 
 
-def test_long_lists_are_cut(tensors):
+def test_long_lists_are_cut(published_tensors):
     with pytest.raises(UserError, match=r"missing: .* and \d+ more"):
         interop.generator_from(
-            faulty(tensors, dict.fromkeys(k for k in tensors if "blocks.1" in k))
+            faulty(
+                published_tensors, dict.fromkeys(k for k in published_tensors if "blocks.1" in k)
+            )
         )
 
 
-def test_memory_that_the_reference_never_wrote_may_hold_anything(tensors):
+def test_memory_that_the_reference_never_wrote_may_hold_anything(published_tensors):
     key = "layers.0.upsample.sin_pos_embed._float_tensor"
-    interop.generator_from(faulty(tensors, {key: torch.tensor([torch.nan])}))
+    interop.generator_from(faulty(published_tensors, {key: torch.tensor([torch.nan])}))
 
 
 def test_other_networks_are_refused():
@@ -88,24 +84,24 @@ def test_other_networks_are_refused():
         interop.generator_from(checkpoint)
 
 
-def test_groups_that_no_argument_explains_need_an_experiment(tensors):
+def test_groups_that_no_argument_explains_need_an_experiment(published_tensors):
     tables = {
         f"layers.1.blocks.{b}.attn.rpb.{i}": torch.zeros(1, 13, 13)
         for b in range(2)
         for i in range(4)
     }
-    old = {k: None for k in tensors if ".attn.rpb0" in k or ".attn.rpb1" in k}
-    rest = {k.replace("rpb0", "rpb.0").replace("rpb1", "rpb.1"): tensors[k] for k in old}
+    old = {k: None for k in published_tensors if ".attn.rpb0" in k or ".attn.rpb1" in k}
+    rest = {k.replace("rpb0", "rpb.0").replace("rpb1", "rpb.1"): published_tensors[k] for k in old}
     with pytest.raises(UserError, match="--experiment"):
-        interop.generator_from(faulty(tensors, old | rest | tables))
+        interop.generator_from(faulty(published_tensors, old | rest | tables))
 
 
 # ------------------------------------------------------------------------------- faulty files
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
-def test_a_truncated_file_is_refused(tensors, tmp_path, share):
-    path = save(tmp_path / "c.pt", {"g_ema": tensors})
+def test_a_truncated_file_is_refused(published_tensors, tmp_path, share):
+    path = save(tmp_path / "c.pt", {"g_ema": published_tensors})
     os.truncate(path, int(path.stat().st_size * share))
     with pytest.raises(UserError, match="c.pt is truncated"):
         interop.read_checkpoint(path)

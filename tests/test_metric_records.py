@@ -5,13 +5,11 @@ import logging
 import re
 from functools import reduce
 from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import scipy.linalg
-import yaml
 
 from stylenat import command
 from stylenat.config import ExperimentConfig
@@ -22,12 +20,11 @@ from stylenat.metrics.fid import frechet_distance
 from stylenat.metrics.moments import Statistics
 from stylenat.models import Generator, save_generator
 from stylenat.records import Provenance, StatisticsRecord
-from stylenat.report.published import read_published
 from stylenat.report.tables import metric_table
 from stylenat.steps import floor, metrics, neighbours
 from tests.colours import HAIR, compute, expected_features, install, portraits, random_images, store
-
-ROOT = Path(__file__).parents[1]
+from tests.project import ROOT
+from tests.tiny import experiment
 
 
 @pytest.fixture
@@ -38,26 +35,10 @@ def workplace(tmp_path, monkeypatch):
 @pytest.fixture
 def chain(workplace):
     """Reals, a snapshot with its samples, and everything's statistics."""
-    values = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["defaults"]
-    model = values["model"] | {
-        "image_size": 8,
-        "style_dim": 8,
-        "mapping_layers": 1,
-        "channel_max": 16,
-        "min_heads": 2,
-    }
-    experiment = ExperimentConfig.from_dict(
-        {
-            "name": "tiny",
-            "dataset": "photos",
-            "model": model,
-            "discriminator": {"image_size": 8} | values["discriminator"],
-            "training": values["training"],
-        }
-    )
-    write_json(workplace / "experiment.json", experiment.to_dict())
+    config = experiment(dataset="photos", size=8)
+    write_json(workplace / "experiment.json", config.to_dict())
     provenance = Provenance(experiment={"name": "tiny"}, step=400, images_seen=6400)
-    save_generator(workplace / "g.safetensors", Generator(experiment.model), provenance)
+    save_generator(workplace / "g.safetensors", Generator(config.model), provenance)
     store(workplace / "real.lmdb", random_images(0, 120))
     store(
         workplace / "fake.lmdb",
@@ -107,7 +88,7 @@ def measure(chain, *measured, **options) -> dict:
     return record
 
 
-def test_the_metric_in_contributing_gets_its_row(chain, monkeypatch):
+def test_the_metric_in_contributing_gets_its_row(chain, published, monkeypatch):
     """From the dict to a row of the table: no other place knows a metric."""
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
     module: dict[str, Any] = {}
@@ -117,9 +98,8 @@ def test_the_metric_in_contributing_gets_its_row(chain, monkeypatch):
     real = expected_features(random_images(0, 120)).mean(0)
     fake = expected_features(random_images(1, 90) // 2).mean(0)
     assert record["value"] == pytest.approx(np.abs(real - fake).mean(), rel=1e-5)
-    experiment = ExperimentConfig.from_dict(read_json(chain / "experiment.json"))
-    published = read_published(ROOT / "config" / "published.csv")
-    frame = metric_table({"record": record}, "metrics", experiment, published)
+    config = ExperimentConfig.from_dict(read_json(chain / "experiment.json"))
+    frame = metric_table({"record": record}, "metrics", config, published)
     assert frame.loc[0, ["metric", "value"]].tolist() == ["mean_shift_colours", record["value"]]
 
 

@@ -1,14 +1,14 @@
 """Starting from what was trained before: every kind of file, and one sentence for what does not fit."""
 
+import copy
 import json
 import logging
 import shutil
 
 import pytest
 import torch
-import yaml
 
-from stylenat.config import ModelConfig, StartConfig, WidthConfig
+from stylenat.config import StartConfig
 from stylenat.errors import ConfigError, UserError
 from stylenat.experiments import resolve
 from stylenat.interop import write_checkpoint
@@ -18,25 +18,17 @@ from stylenat.records import Provenance
 from stylenat.training.build import build_trainer
 from stylenat.training.checkpoint import load_state, save_state
 from stylenat.training.start import start
-from tests.project import ROOT, run
+from tests.project import CONFIG, ROOT, run
 from tests.tiny import experiment
 from tests.training_run import ALONE, advance, everything, make_run
 
 
 def sized(size: int, width: int = 8, block: str = "hydra", **training):
     """The tiny experiment at another size or width."""
-    config = experiment(**training)
-    widths = {"image_size": size, "channel_max": width, "channel_base": 8 * size}
-    model = ModelConfig(
-        **widths,
-        **{k: getattr(config.model, k) for k in ("channel_multiplier", "style_dim", "min_heads")},
-        **{k: getattr(config.model, k) for k in ("mapping_layers", "mapping_lr", "mlp_ratio")},
-        kernels=[[4 if block == "windows" else 3]] * 4,
-        dilations=[[1], [1], [1] if block == "windows" else [1, 4], [1]],
-        block=block,
-    )
-    changed = {"model": model, "discriminator": WidthConfig(**widths, channel_multiplier=1)}
-    return type(config)(**{**config.__dict__, **changed})
+    model = {"channel_max": width, "block": block}
+    if block == "windows":
+        model |= {"kernels": [[4]] * 9, "dilations": [[1]] * 9}
+    return experiment(size=size, model=model, **training)
 
 
 def begin(path, config, **keys):
@@ -254,7 +246,7 @@ def test_a_file_that_is_missing_or_something_else(tmp_path):
     ],
 )
 def test_a_start_that_cannot_be(keys, message):
-    config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    config = copy.deepcopy(CONFIG)
     config["experiments"]["tuned"] = {"base": "faces32", "training": {"start_from": keys}}
     with pytest.raises(ConfigError, match=r"^experiments\.tuned\..*" + message):
         resolve(config)
@@ -264,7 +256,7 @@ def test_a_start_that_cannot_be(keys, message):
 
 
 def test_steps_of_a_continued_experiment():
-    config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    config = copy.deepcopy(CONFIG)
     where = {"mode": "continue", "experiment": "faces32", "step": 1000}
     config["experiments"]["longer"] = {"base": "faces32", "training": {"start_from": where}}
     config["experiments"]["longer"]["run"] = {"iterations": 2000}

@@ -15,9 +15,9 @@ from stylenat.models.blocks import windows
 from stylenat.models.blocks.base import relative_position_index
 from stylenat.models.blocks.windows import WindowAttention, window_attention
 from stylenat.records import Provenance
-from stylenat.steps import convert
+from tests.checkpoints import run
 from tests.project import CONFIG
-from tests.test_convert import experiment
+from tests.tiny import experiment
 from tests.weights import fill, normal
 
 DEFAULTS = CONFIG["defaults"]["model"]
@@ -264,11 +264,6 @@ def save(path: Path, generator: dict) -> Path:
     return path
 
 
-def run(checkpoint: Path, output: Path, **options) -> Path:
-    convert.run(checkpoint=checkpoint, output=output, **options)
-    return output
-
-
 def test_its_layout_is_that_of_our_baseline():
     """The layout above, at the published size, has as many parameters as our model."""
     widths = [(side, min(512, 32768 // side)) for side in (4, 8, 16, 32, 64, 128, 256)]
@@ -343,7 +338,7 @@ def test_the_experiment_has_to_have_windows(tmp_path):
     checkpoint = save(tmp_path / "c.pt", tensors())
     kernels = [[3], [7], [7], [7]]
     for name, model in (("w", TINY), ("h", TINY | {"block": "hydra", "kernels": kernels})):
-        write_json(tmp_path / f"{name}.json", experiment(model).to_dict())
+        write_json(tmp_path / f"{name}.json", experiment(model=model).to_dict())
     path = run(checkpoint, tmp_path / "w.safetensors", experiment=tmp_path / "w.json")
     assert read_header(path)[0] == ModelConfig(**TINY)
     with pytest.raises(UserError, match=r"model\.block is full, hydra.*has to be windows"):

@@ -8,6 +8,7 @@ import json
 import math
 import re
 import zlib
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,17 @@ def fill(state_dict: dict[str, Tensor], mapping_lr: float = 0.01) -> dict[str, T
         key: value.clone() if key.endswith(COMPUTED) else _tensor(key, value.shape, mapping_lr)
         for key, value in state_dict.items()
     }
+
+
+def golden_weights(name: str, network: str) -> OrderedDict:
+    """A state dict of the golden networks, in the reference's own order."""
+    layout = json.loads((GOLDEN / f"{name}.layout.json").read_text())[network]
+    with np.load(GOLDEN / f"{name}.fixed.npz") as fixed:
+        computed = {key: torch.from_numpy(fixed[key]) for key in fixed.files}
+    empty = {
+        key: computed.get(f"{network}.{key}", torch.zeros(shape)) for key, shape in layout.items()
+    }
+    return OrderedDict(fill(empty))
 
 
 def _tensor(key: str, shape: torch.Size, mapping_lr: float) -> Tensor:
