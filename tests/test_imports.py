@@ -1,9 +1,12 @@
 """Imports point down: a lower layer never knows what is built on it."""
 
 import ast
+import re
 from pathlib import Path
 
-PACKAGE = Path(__file__).parents[1] / "stylenat"
+from tests.project import ROOT
+
+PACKAGE = ROOT / "stylenat"
 
 # From the foundation upwards. Parts of one layer do not import each other, except in the foundation.
 LAYERS = (
@@ -96,3 +99,12 @@ def test_the_foundation_has_no_cycles():
         free = {name for name, others in needs.items() if not others & needs.keys()}
         assert free, f"import cycle among {sorted(needs)}"
         needs = {name: others for name, others in needs.items() if name not in free}
+
+
+def test_no_module_of_tests_imports_another():
+    """What they share is in conftest.py and in modules that hold no tests."""
+    files = sorted((ROOT / "tests").rglob("*.py"))
+    assert Path(__file__) in files
+    wrong = re.compile(r"^ *(?:from|import) tests\b.*\btest_\w+", re.MULTILINE)
+    found = [f"{path.name}: {line}" for path in files for line in wrong.findall(path.read_text())]
+    assert found == []
