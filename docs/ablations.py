@@ -18,7 +18,7 @@ from stylenat.models import load_generator
 from stylenat.models.latents import generate
 from stylenat.report.ablation import verdicts
 from stylenat.report.mosaic import draw_mosaic
-from stylenat.report.rows import p_value
+from stylenat.report.rows import AblationRow, p_value
 from stylenat.report.style import save, styled
 
 DOCUMENTS = ("README.md", "docs/small-data.md", "docs/ladder.md")
@@ -78,7 +78,7 @@ def make(root: Path) -> list[str]:
         raise UserError("results/ablations holds no table; run snakemake ablation first.")
     texts = {}
     for path in tables:
-        frame = pd.read_csv(path, dtype={"commit": str})
+        frame = pd.read_csv(path, dtype=AblationRow.texts())
         commits = frame[frame["kind"] == "measured"].set_index("variant")["commit"]
         one_commit(commits.to_dict())
         name = path.stem

@@ -4,6 +4,7 @@ Fields with a default are keys that not every record has: they are written where
 without a field, as other versions may write, are kept. No torch here.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stylenat.errors import UserError
 from stylenat.fields import dotted, explain
-from stylenat.io import Json, brief
+from stylenat.io import Json, brief, read_json
 
 R = TypeVar("R", bound="Record")
 
@@ -33,6 +34,19 @@ class Record(BaseModel):
             key, message = explain(error, cls)
             name = f"its {dotted(key)}" if key else "its record"
             raise UserError(f"{path}: {name}: {brief(ValueError(message))}; {remedy}.") from error
+
+    @classmethod
+    def read_lists(cls, paths: Iterable[str | Path], remedy: str) -> dict[str, Self]:
+        """The records in lists, by what a message calls them; see :meth:`read`."""
+        found = {}
+        for path in paths:
+            values = read_json(path)
+            if not isinstance(values, list):
+                raise UserError(f"{path} holds no list of records; {remedy}.")
+            for number, value in enumerate(values):
+                name = f"{path}, record {number}"
+                found[name] = cls.read(value, name, remedy)
+        return found
 
     @classmethod
     def joined(cls, *parts: "Record") -> Self:

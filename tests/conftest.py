@@ -5,7 +5,6 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 
@@ -13,7 +12,7 @@ from stylenat import fetch
 from stylenat.config import ModelConfig
 from stylenat.models import Generator, save_generator
 from stylenat.records import DataIdentity, Provenance
-from stylenat.report.published import read_published
+from stylenat.report.published import PublishedResult, read_published
 from tests.project import PUBLISHED_CSV
 from tests.server import Server, serving
 from tests.tiny import MODEL
@@ -45,7 +44,7 @@ def inception_tensors() -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="session")
-def published() -> pd.DataFrame:
+def published() -> list[PublishedResult]:
     return read_published(PUBLISHED_CSV)
 
 

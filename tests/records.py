@@ -1,10 +1,15 @@
 """Records as steps write them: of measurements, with their table, and of statistics."""
 
+from typing import TypeVar
+
 import pandas as pd
 
-from stylenat.records import StatisticsRecord
+from stylenat.records import MetricRecord, Record, StatisticsRecord, Throughput
+from stylenat.report.speeds import throughput_table
 from stylenat.report.tables import metric_table
 from tests.tiny import experiment
+
+R = TypeVar("R", bound=Record)
 
 VERSIONS = {"python": "3.12.0", "torch": "2.6.0"}
 A100 = "cuda:0 (NVIDIA A100-SXM4-80GB)"
@@ -61,14 +66,28 @@ def speed(**changes) -> dict:
         "images_per_second": 50.0, "images_per_second_q25": 49.0, "images_per_second_q75": 51.0,
         "warmup": 50, "rounds": 200, "parameters": 48_921_000, "flops": 189_371_971_584, "device": A100,
         "dtype": "float32", "backend": "tiles", "execution": "eager", "memory_mb": 900.0,
-        "versions": VERSIONS, "commit": "c0ffee",
+        "versions": VERSIONS, "commit": "c0ffee", "threads": 1, "rounds_intended": 200, "seconds": 600.0,
+        "interleaved": 1, "memory_of": "all", "resolution": 256, "images_per_second_median": 50.0,
     }  # fmt: skip
     return record | changes
 
 
-def table(*records: dict, published: pd.DataFrame, name: str | None = None) -> pd.DataFrame:
+def named(kind: type[R], *records: dict) -> dict[str, R]:
+    """The records as a step reads them, by name."""
+    return {
+        f"{number}.json": kind.read(record, f"{number}.json", "measure again")
+        for number, record in enumerate(records)
+    }
+
+
+def speeds(*records: dict, experiments, published) -> pd.DataFrame:
+    """The throughput table of records."""
+    return throughput_table(named(Throughput, *records), experiments, published)
+
+
+def table(*records: dict, published, name: str | None = None) -> pd.DataFrame:
     """The table of records of the first one's experiment."""
     first = records[0]
     owner = experiment(first["experiment"], first["dataset"], first["resolution"])
-    named = {f"{number}.json": record for number, record in enumerate(records)}
-    return metric_table(named, name or first["metric"], owner, published)
+    own = named(MetricRecord, *records)
+    return metric_table(own, name or first["metric"], owner, published)

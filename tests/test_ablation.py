@@ -12,10 +12,12 @@ from stylenat.ablations import Family
 from stylenat.errors import ConfigError, UserError
 from stylenat.experiments import resolve
 from stylenat.io import write_json
+from stylenat.records import MetricRecord, Throughput
 from stylenat.report.ablation import Size, ablation_table, holm, paired, require_runs, verdicts
 from stylenat.report.page import write_page
 from stylenat.report.published import read_published
 from tests.project import CONFIG, PUBLISHED_CSV, run
+from tests.records import speed
 from tests.tiny import experiment
 
 
@@ -157,33 +159,32 @@ FAMILY = Family(
 )
 
 
+COMMON = {
+    "dataset": "dots", "resolution": 16, "protocol": "fd_lite0", "metric": "fd_lite0", "better": "lower",
+    "n_generated": 100, "n_real": 50, "n_real_held_out": 60, "device": "cpu", "extractor": "lite0",
+    "weights_sha256": "67", "filter": "lanczos", "dataset_sha256": "da",
+}  # fmt: skip
+
+
 def record(name, value, held_out=None, step=8, **more):
-    return {
-        "kind": "snapshot",
-        "experiment": name,
-        "step": step,
-        "protocol": "fd_lite0",
-        "metric": "fd_lite0",
-        "value": value,
-        "values": [value - 1, value + 1],
-        "held_out": held_out,
-        "held_out_values": held_out and [held_out] * 2,
-        "n_generated": 100,
-        "n_real": 50,
-        "n_real_held_out": 60,
-        "device": "cpu",
-        **{"commit": "abc"} | more,
-    }
+    return MetricRecord(
+        experiment=name,
+        value=value,
+        values=[value - 1, value + 1],
+        held_out=held_out,
+        held_out_values=held_out and [held_out] * 2,
+        step=step,
+        **{"kind": "snapshot", "commit": "abc"} | COMMON | more,
+    )
 
 
 def table(metrics):
     configs = [experiment()] * 3
-    names = FAMILY.experiments
-    training = {name: [{"images_per_second": 10.0}, {"images_per_second": 30.0}] for name in names}
-    speeds = [{"experiment": "b0", "timed": "z to image", "images_per_second": 5.0}]
+    training = {name: [10.0, 30.0] for name in FAMILY.experiments}
+    timed = Throughput(**speed(experiment="b0", images_per_second=5.0))
     published = read_published(PUBLISHED_CSV)
     sizes = [Size(1000, 900, 2_000_000), Size(1000, 900, 2_000_000), Size(1013, 900, 3_000_000)]
-    return ablation_table(FAMILY, metrics, training, speeds, configs, sizes, published)
+    return ablation_table(FAMILY, metrics, training, [timed], configs, sizes, published)
 
 
 def test_the_table_of_an_ablation():
@@ -191,7 +192,7 @@ def test_the_table_of_an_ablation():
         *(record("a0", 100.0), record("a1", 110.0)),
         *(record("b0", 90.0), record("b1", 100.1)),
         *(record("c0", 130.0), record("c1", 90.0)),
-        record(None, 2.0, kind="floor"),
+        record("a0", 2.0, kind="floor"),
     ]
     frame = table(metrics).set_index("variant")
     assert frame.loc["same", "value"] == 105
@@ -255,14 +256,14 @@ def test_records_of_another_run_are_refused():
 
 
 def test_low_trust_is_for_ablations_alone(published):
-    low = published[published["trust"] == "low"]
-    assert (low["ablation"] != "").all() and len(low) == 7
-    assert set(published[published["ablation"] == "two-views"]["fid"]) == {2.046, 23.33}
+    low = [row for row in published if row.trust == "low"]
+    assert all(row.ablation for row in low) and len(low) == 7
+    assert {row.fid for row in published if row.ablation == "two-views"} == {2.046, 23.33}
 
 
 def test_the_step_writes_table_page_and_figures(tmp_path):
     metrics = [record(name, 100.0 + i, 120.0 + i) for i, name in enumerate(FAMILY.experiments)]
-    write_json(tmp_path / "metrics.json", metrics)
+    write_json(tmp_path / "metrics.json", [one.to_dict() for one in metrics])
     write_json(tmp_path / "speed.json", [])
     configs = []
     for name in ("a0", "b0", "c0"):

@@ -19,7 +19,7 @@ from stylenat.metrics import METRICS
 from stylenat.metrics.fid import frechet_distance
 from stylenat.metrics.moments import Statistics
 from stylenat.models import Generator, save_generator
-from stylenat.records import Provenance, StatisticsRecord
+from stylenat.records import MetricRecord, Provenance, StatisticsRecord
 from stylenat.report.tables import metric_table
 from stylenat.steps import floor, metrics, neighbours
 from tests.colours import HAIR, compute, expected_features, install, portraits, random_images, store
@@ -99,7 +99,7 @@ def test_the_metric_in_contributing_gets_its_row(chain, published, monkeypatch):
     fake = expected_features(random_images(1, 90) // 2).mean(0)
     assert record["value"] == pytest.approx(np.abs(real - fake).mean(), rel=1e-5)
     config = ExperimentConfig.from_dict(read_json(chain / "experiment.json"))
-    frame = metric_table({"record": record}, "metrics", config, published)
+    frame = metric_table({"record": MetricRecord(**record)}, "metrics", config, published)
     assert frame.loc[0, ["metric", "value"]].tolist() == ["mean_shift_colours", record["value"]]
 
 

@@ -4,8 +4,9 @@ import pandas as pd
 import pytest
 
 from stylenat.errors import UserError
-from stylenat.report.measured import read_measured
+from stylenat.report.measured import read_measured, read_table
 from stylenat.report.progress import draw_progress
+from stylenat.report.rows import MetricRow
 from stylenat.report.scatter import PARAMETERS, draw_fid_scatter
 from stylenat.report.style import styled
 from tests.records import fid, floor, lite0, table
@@ -153,6 +154,17 @@ def test_fid_is_held_against_the_published_value_wherever_it_is_listed(published
     assert frame.loc["fid", "difference"] == 0.264
     assert pd.isna(frame.loc["fid_infinity", "published"])
     assert frame.loc["fid_infinity", "verdict"] == "fid_infinity is not FID: no published value"
+
+
+def test_a_table_without_rows_is_refused(published, tmp_path):
+    table(fid(), published=published).head(0).to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(UserError, match="a.csv is not a result table of ours"):
+        read_measured([tmp_path / "a.csv"])
+
+
+def test_a_commit_that_looks_like_a_number_stays_text(published, tmp_path):
+    table(fid(commit="012e45"), published=published).to_csv(tmp_path / "a.csv", index=False)
+    assert MetricRow.of(read_table(tmp_path / "a.csv"))[0].commit == "012e45"
 
 
 def test_figures_take_no_values_from_the_table_of_all_metrics(published, tmp_path):

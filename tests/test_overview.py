@@ -15,6 +15,7 @@ from stylenat.pictures import fit
 from stylenat.records import Dataset
 from stylenat.report import markup
 from stylenat.report.overview import STYLE, Training, training_of, write_overview
+from stylenat.report.rows import MetricRow
 from stylenat.steps import compare
 from tests.outputs import Text, find
 from tests.records import FFHQ256, fid, floor, table
@@ -36,7 +37,7 @@ def page(tmp_path, published):
         metrics = table(fid(values=[2.2, 2.42]), floor(), published=published).assign(**columns)
         path = tmp_path / "page.html"
         picture = tmp_path / "picture.png"
-        write_overview(path, FFHQ256, metrics, training, datasets, picture)
+        write_overview(path, FFHQ256, MetricRow.of(metrics), training, datasets, picture)
         return path.read_text()
 
     return write
@@ -76,10 +77,16 @@ def test_an_attribute_says_how_well_it_can_be_read_and_what_is_missing(tmp_path,
     metrics.loc[1, ["metric", "value"]] = ["attribute_accuracy_hairColor_inception", 0.755]
     (tmp_path / "picture.png").write_bytes(b"\x89PNG")
     path = tmp_path / "page.html"
-    write_overview(path, FFHQ256, metrics, TRAINED, [DATA], tmp_path / "picture.png")
+    rows = MetricRow.of(metrics)
+    write_overview(path, FFHQ256, rows, TRAINED, [DATA], tmp_path / "picture.png")
     text = str(Text(path.read_text()))
     assert "right for 76% of real images no white hair 2.31 2.046" in text
     assert "accuracy" not in text
+
+
+def test_a_table_without_a_snapshot_is_refused(page):
+    with pytest.raises(UserError, match="ffhq256: the table of metrics holds no snapshot"):
+        page(kind="floor")
 
 
 def test_held_out_images_are_said_to_be(page):

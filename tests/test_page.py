@@ -7,9 +7,8 @@ import pytest
 
 from stylenat.report.markup import chart, mark, rounded
 from stylenat.report.page import write_page
-from stylenat.report.speeds import throughput_table
 from tests.outputs import Text
-from tests.records import FFHQ256, fid, floor, lite0, speed, table
+from tests.records import FFHQ256, fid, floor, lite0, speed, speeds, table
 from tests.tiny import experiment
 
 HELD_OUT = {"held_out_values": [2.5], "held_out_uncertainty": 0.04, "n_real_held_out": 852}
@@ -37,7 +36,7 @@ def page(tmp_path):
         (2.31, None, "2.31"),
         (0.0, 0.0, "0.00 ± 0"),
         (3536.43, None, "3536.4"),
-        (float("nan"), 1.0, ""),
+        (None, 1.0, ""),
     ],
 )
 def test_values_are_rounded_by_their_intervals(value, margin, expected):
@@ -46,7 +45,7 @@ def test_values_are_rounded_by_their_intervals(value, margin, expected):
 
 def test_a_difference_is_told_apart_by_both_intervals():
     assert mark(5.1, 3.0, 4.0) == "≠" and mark(-4.9, 3.0, 4.0) == "≈"
-    assert mark(5.1, None, 4.0) == mark(float("nan"), 1.0) == "", "not known"
+    assert mark(5.1, None, 4.0) == "", "not known"
 
 
 def test_a_row_is_a_metric_with_marks(page, published):
@@ -87,6 +86,13 @@ def test_snapshots_are_a_chart_and_say_whether_the_last_is_told_apart(page, publ
     assert chart([(400, 2.31, 0.1)]) == ""
 
 
+def test_weights_from_elsewhere_whose_step_nobody_knows_have_a_page(page, published):
+    converted = fid(step=None, images_seen=None, checkpoint="FFHQ256.pt")
+    _, text = page(table(converted, floor(), published=published))
+    assert "network StyleNAT (published weights)" in text and "2.31 0.800 2.046" in text
+    assert "iterations" not in text
+
+
 def test_published_values_are_marked_where_they_compare(page, published):
     _, text = page(table(fid(uncertainty=0.03), published=published))
     assert "2.310 ± 0.060 2.046 ≠" in text
@@ -97,13 +103,14 @@ def test_published_values_are_marked_where_they_compare(page, published):
 
 def test_generators_side_by_side_are_told_apart_by_their_quartiles(page, published):
     names = ("ffhq256", "other", "third")
-    speeds = [
+    records = [
         speed(images_per_second=v, images_per_second_q25=v - 2, images_per_second_q75=v + 2)
         | {"experiment": name}
         for name, v in zip(names, (50.0, 53.0, 100.0), strict=True)
     ]
-    frame = throughput_table(speeds, [experiment(name) for name in names], published)
+    owners = [experiment(name, "ffhq256", 256) for name in names]
+    frame = speeds(*records, experiments=owners, published=published)
     _, text = page(frame, "side by side")
     assert "48.0 to 52.0" in text and "× 1.06 ≈" in text and "× 2.00 ≠" in text
-    _, text = page(throughput_table(speeds[:1], [FFHQ256], published))
+    _, text = page(speeds(records[0], experiments=[FFHQ256], published=published))
     assert "×" not in text and "device cuda:0 (NVIDIA A100-SXM4-80GB)" in text

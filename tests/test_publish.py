@@ -21,8 +21,7 @@ from stylenat.models import Generator, read_header, save_generator
 from stylenat.models.latents import generate
 from stylenat.pictures import tile
 from stylenat.records import Provenance
-from stylenat.report.rows import frame_of
-from stylenat.report.tables import METRIC_COLUMNS
+from stylenat.report.rows import MetricRow
 from stylenat.steps import publish
 from tests.project import ROOT
 from tests.server import ModelHub, serving
@@ -31,23 +30,24 @@ from tests.tiny import experiment
 CARD = ("README.md", "config.json", "model.safetensors", "samples.png")
 
 
-def row(digest: str | None, metric: str = "fd_lite0", **values) -> dict:
-    return {
+def row(digest: str | None, metric: str = "fd_lite0", **values) -> MetricRow:
+    cells = {
         "experiment": "tiny", "dataset": "photos", "resolution": 16, "table": "metrics",
         "kind": "snapshot", "step": 400, "protocol": metric, "metric": metric, "better": "lower",
         "value": 123.456, "std": 1.25, "sets": 3, "n_generated": 2048, "n_real": 10000,
         "extractor": "lite0", "filter": "lanczos", "generator_sha256": digest,
-        "versions": {"python": "3.12"}, "commit": "0123456789", "dataset_licence": "CC0 | mostly",
+        "versions": "python 3.12", "commit": "0123456789", "dataset_licence": "CC0 | mostly",
         "dataset_creator": "nobody",
-    } | values  # fmt: skip
+    }  # fmt: skip
+    return MetricRow(**cells | values)
 
 
-def floor(metric: str = "fd_lite0", **values) -> dict:
+def floor(metric: str = "fd_lite0", **values) -> MetricRow:
     return row(None, metric, kind="floor", step=None, value=0.625, std=None, **values)
 
 
 def table(path, *rows):
-    frame_of(list(rows), METRIC_COLUMNS).to_csv(path, index=False)
+    MetricRow.frame(rows).to_csv(path, index=False)
     return path
 
 
@@ -134,10 +134,10 @@ def test_numbers_are_the_rows_of_these_weights_with_protocol_and_floor(weights, 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a,b\n1,2\n", r"t\.csv is not a metric table of ours, for it has no column"),
-        ("", r"t\.csv cannot be read as a table"),
+        ("a,b\n1,2\n", r"t\.csv is not a result table of ours"),
+        ("", r"t\.csv cannot be read "),
         (b"\xff\xfe\x00\x81", r"t\.csv"),
-        (None, r"t\.csv cannot be read as a table"),
+        (None, r"t\.csv cannot be read "),
     ],
 )
 def test_what_is_no_table_is_one_sentence(weights, tmp_path, content, message):
@@ -151,7 +151,7 @@ def test_what_is_no_table_is_one_sentence(weights, tmp_path, content, message):
 
 @pytest.mark.parametrize("column", ["sets", "n_real", "resolution"])
 def test_a_column_that_the_card_needs_is_named(weights, tmp_path, column):
-    frame = frame_of([row(sha256(weights))], METRIC_COLUMNS).drop(columns=column)
+    frame = MetricRow.frame([row(sha256(weights))]).drop(columns=column)
     frame.to_csv(tmp_path / "t.csv", index=False)
     with pytest.raises(UserError, match=f"has no column {column}; give a table"):
         run(weights, tmp_path / "out", tables=[tmp_path / "t.csv"])

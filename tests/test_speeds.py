@@ -10,9 +10,8 @@ import pytest
 from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
 from stylenat.report.rows import model_name
-from stylenat.report.speeds import throughput_table
 from tests.project import PUBLISHED_CSV
-from tests.records import CPU, FFHQ256, speed
+from tests.records import CPU, FFHQ256, speed, speeds
 from tests.tiny import experiment
 
 WINDOWS = {"block": "windows", "kernels": [[4], *[[8]] * 8], "dilations": [[1]] * 9}
@@ -42,13 +41,13 @@ def test_methods_are_named_after_their_blocks():
     ],
 )
 def test_a_measured_row_says_what_keeps_it_from_the_nearest(published, change, reason):
-    frame = throughput_table([speed(**change)], [FFHQ256], published)
+    frame = speeds(speed(**change), experiments=[FFHQ256], published=published)
     assert frame["comparable"].iloc[0].startswith(reason)
 
 
 def test_nothing_published_is_said(published):
     own = experiment("mine", "mine64", 64)
-    frame = throughput_table([speed(experiment="mine")], [own], published)
+    frame = speeds(speed(experiment="mine"), experiments=[own], published=published)
     assert frame["comparable"].tolist() == ["no published value for this data set and resolution"]
 
 
@@ -58,7 +57,7 @@ def test_several_experiments_share_a_table(published):
         speed(experiment=it.name, device=CPU, step=None, parameters=48_000_000 + n)
         for n, it in enumerate(experiments)
     ]
-    frame = throughput_table(records, experiments, published)
+    frame = speeds(*records, experiments=experiments, published=published)
     ours = frame[frame["kind"] == "measured"]
     assert ours["experiment"].tolist() == ["ffhq256", "swin", "full16"]
     assert ours["method"].tolist()[:2] == ["StyleNAT (ours)", "StyleSwin (ours)"]
@@ -68,13 +67,13 @@ def test_several_experiments_share_a_table(published):
     assert not literature["method"].duplicated().any() and "StyleSwin" in set(literature["method"])
     assert literature["experiment"].isna().all()
     with pytest.raises(UserError, match="experiment is 'swin', not 'ffhq256' or 'full16'"):
-        throughput_table(records, [experiments[0], experiments[2]], published)
+        speeds(*records, experiments=[experiments[0], experiments[2]], published=published)
 
 
 def test_a_record_of_an_older_version_is_refused(published):
     old = {key: value for key, value in speed().items() if key not in ("timed", "flops")}
-    with pytest.raises(UserError, match="no timed, flops in this record"):
-        throughput_table([old], [FFHQ256], published)
+    with pytest.raises(UserError, match="0.json: its flops: is missing"):
+        speeds(old, experiments=[FFHQ256], published=published)
 
 
 def test_the_step_joins_several_experiments(tmp_path):

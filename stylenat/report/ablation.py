@@ -16,20 +16,14 @@ from scipy import stats
 from stylenat.ablations import Family
 from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
-from stylenat.report.rows import LEVEL, p_value
+from stylenat.records import MetricRecord, Throughput
+from stylenat.report.published import PublishedResult
+from stylenat.report.rows import LEVEL, AblationRow, last_rows, p_value
 from stylenat.report.style import BLUE, GREY, PAGE, VERMILLION, new_figure
 
-Record = dict[str, Any]
+Cells = dict[str, Any]  # of a row of the table, which checks them
 
 SAME_SIZE = 0.001  # relative difference of parameter counts that needs no reason
-
-COLUMNS = [
-    *("ablation", "variant", "step", "kind", "protocol", "metric", "against", "value", "std", "n"),
-    *("values", "std_of_sets", "difference", "low", "high", "p", "p_holm", "verdict"),
-    *("parameters", "size_note", "gflops", "sampling_images_per_second"),
-    *("training_images_per_second", "published", "trust", "n_generated", "n_real", "device"),
-    *("commit", "source"),
-]
 
 
 @dataclass(frozen=True)
@@ -74,115 +68,114 @@ def holm(p_values: list[float]) -> list[float]:
 
 def ablation_table(
     family: Family,
-    metrics: list[Record],
-    training: dict[str, list[Record]],
-    throughput: list[Record],
+    metrics: list[MetricRecord],
+    training: dict[str, list[float]],
+    throughput: list[Throughput],
     experiments: list[ExperimentConfig],
     sizes: list[Size],
-    published: pd.DataFrame,
+    published: list[PublishedResult],
 ) -> pd.DataFrame:
     """A row for every variant and snapshot, the floor, and published values of the same steps.
 
-    ``training`` holds the records of every run by its name, ``experiments`` and ``sizes`` the first
-    of every variant. Distances are those to held-out reals where there are any, else to the reference.
+    ``training`` holds the images a second of every run by its name, ``experiments`` and ``sizes`` the
+    first of every variant.
     """
-    runs = {run: (variant, seed) for variant, by in family.runs.items() for seed, run in by.items()}
-    values: dict[tuple[str, int], dict[int, Record]] = {}
+    places = {
+        run: (variant, seed) for variant, by in family.runs.items() for seed, run in by.items()
+    }
+    measured: dict[tuple[str, int], dict[int, MetricRecord]] = {}
     for record in metrics:
-        if record["kind"] == "snapshot":
-            variant, seed = runs[record["experiment"]]
-            values.setdefault((variant, record["step"]), {})[seed] = record
+        if record.kind == "snapshot":
+            variant, seed = places[record.experiment]
+            measured.setdefault((variant, record.step or 0), {})[seed] = record
     by_variant = dict(zip(family.runs, sizes, strict=True))
-    last = max(step for _, step in values)
+    last = max(step for _, step in measured)
     rows = []
-    for step in sorted({step for _, step in values}):
+    for step in sorted({step for _, step in measured}):
+        here = {v: measured[v, step] for v in family.runs if (v, step) in measured}
         pairs = {
-            variant: paired(
-                _distances(values[variant, step]), _distances(values[family.baseline, step])
-            )
-            for variant in family.runs
-            if variant != family.baseline and (variant, step) in values
+            variant: pair
+            for variant, runs in here.items()
+            if variant != family.baseline
+            and (pair := paired(_distances(runs), _distances(measured[family.baseline, step])))
         }
-        tested = [variant for variant, pair in pairs.items() if pair]
-        corrected = dict(zip(tested, holm([pairs[v].p for v in tested]), strict=True))
-        for variant, by_seed in family.runs.items():
-            if (variant, step) not in values:
-                continue
-            row = _row(family, variant, step, values[variant, step])
-            row |= _compared(family, variant, pairs.get(variant), corrected.get(variant), row["n"])
+        corrected = dict(zip(pairs, holm([pair.p for pair in pairs.values()]), strict=True))
+        for variant, runs in here.items():
+            row = _row(family, variant, step, runs)
+            if variant in pairs:
+                row |= _compared(family, variant, pairs[variant], corrected[variant], len(runs))
             if step == last:
+                by_seed = family.runs[variant]
                 row |= _cost(by_variant, family.baseline, variant, by_seed, training, throughput)
-            rows.append(row)
-    rows += [_floor(family, record) for record in metrics if record["kind"] == "floor"]
-    literature = published[published["dataset_name"] == experiments[0].dataset]
-    for row in literature[literature["ablation"].isin(list(family.runs))].to_dict("records"):
-        rows.append(
-            {
-                "ablation": family.name,
-                "variant": row["ablation"],
-                "kind": "published",
-                "metric": "fid",
-                "published": row["fid"],
-                "trust": row["trust"],
-                "source": row["source"],
-            }
+            rows.append(AblationRow(**row))
+    rows += [_floor(family, record) for record in metrics if record.kind == "floor"]
+    rows += [
+        AblationRow(
+            ablation=family.name,
+            variant=row.ablation,
+            kind="published",
+            metric="fid",
+            published=row.fid,
+            trust=row.trust,
+            source=row.source,
         )
-    return pd.DataFrame(rows).reindex(columns=COLUMNS).astype({"step": "Int64", "n": "Int64"})
+        for row in published
+        if row.dataset_name == experiments[0].dataset and row.ablation in family.runs
+    ]
+    return AblationRow.frame(rows)
 
 
 def verdicts(frame: pd.DataFrame) -> list[str]:
     """One sentence about every variant after the last iteration."""
-    measured = frame[frame["kind"] == "measured"]
-    last = measured[measured["step"] == measured["step"].max()]
-    return last["verdict"].dropna().tolist()
+    return [row.verdict for row in last_rows(AblationRow.of(frame)) if row.verdict is not None]
 
 
 def draw_ablation(frame: pd.DataFrame) -> Figure:
     """Every run after the last iteration as a dot, means as bars; published values hollow, where
     the protocol is theirs."""
-    measured = frame[frame["kind"] == "measured"]
-    measured = measured[measured["step"] == measured["step"].max()].iloc[::-1]
-    first = measured.iloc[0]
+    rows = AblationRow.of(frame)
+    measured = last_rows(rows)[::-1]
+    first = measured[0]
     figure = new_figure(PAGE * 0.75, 0.9 + 0.3 * len(measured))
     ax = figure.subplots()
-    places = {variant: place for place, variant in enumerate(measured["variant"])}
-    for row in measured.to_dict("records"):
-        place = places[row["variant"]]
-        dots = [float(value) for value in row["values"].split("; ")]
+    places = {row.variant: place for place, row in enumerate(measured)}
+    for row in measured:
+        place = places[row.variant]
+        dots = [float(value) for value in (row.values or "").split("; ")]
         ax.plot(dots, [place] * len(dots), "o", color=BLUE, markersize=4, alpha=0.7)
-        ax.plot([row["value"]] * 2, [place - 0.3, place + 0.3], color=VERMILLION)
-    baseline = measured[measured["difference"].isna()]
-    if len(baseline) == 1:
-        ax.axvline(baseline.iloc[0]["value"], color=GREY, linestyle="--", linewidth=0.8)
-    if first["metric"] == "fid":
-        for row in frame[frame["kind"] == "published"].to_dict("records"):
-            ax.plot(row["published"], places[row["variant"]], "D", color=GREY, fillstyle="none")
+        if row.value is not None:
+            ax.plot([row.value] * 2, [place - 0.3, place + 0.3], color=VERMILLION)
+    baseline = [row.value for row in measured if row.difference is None]
+    if len(baseline) == 1 and baseline[0] is not None:
+        ax.axvline(baseline[0], color=GREY, linestyle="--", linewidth=0.8)
+    if first.metric == "fid":
+        for row in rows:
+            if row.kind == "published" and row.published is not None:
+                ax.plot(row.published, places[row.variant], "D", color=GREY, fillstyle="none")
     ax.set_yticks(list(places.values()), list(places))
     ax.set(
-        title=first["ablation"],
-        xlabel=f"{first['protocol']} to {first['against']} images after {first['step']:,} iterations, "
+        title=first.ablation,
+        xlabel=f"{first.protocol} to {first.against} images after {first.step:,} iterations, "
         "lower is better",
         ylim=(-0.6, len(places) - 0.4),
     )
     return figure
 
 
-def _distances(records: dict[int, Record]) -> dict[int, float]:
-    return {seed: _distance(record) for seed, record in records.items()}
+def _distances(records: dict[int, MetricRecord]) -> dict[int, float]:
+    """By seed; to held-out reals where there are any, else to the reference."""
+    return {
+        seed: record.value if record.held_out is None else record.held_out
+        for seed, record in records.items()
+    }
 
 
-def _distance(record: Record) -> float:
-    held_out = record.get("held_out")
-    return record["value"] if held_out is None else held_out
-
-
-def _row(family: Family, variant: str, step: int, records: dict[int, Record]) -> Record:
+def _row(family: Family, variant: str, step: int, records: dict[int, MetricRecord]) -> Cells:
     values = list(_distances(records).values())
     first = next(iter(records.values()))
-    against = "held-out" if first.get("held_out") is not None else "training"
+    held_out = first.held_out is not None
     sets = [
-        record["held_out_values" if against == "held-out" else "values"]
-        for record in records.values()
+        (record.held_out_values or []) if held_out else record.values for record in records.values()
     ]
     spreads = [stdev(several) for several in sets if len(several) > 1]
     return {
@@ -190,9 +183,12 @@ def _row(family: Family, variant: str, step: int, records: dict[int, Record]) ->
         "variant": variant,
         "step": step,
         "kind": "measured",
-        **{key: first[key] for key in ("protocol", "metric", "n_generated", "device", "commit")},
-        "n_real": first["n_real_held_out" if against == "held-out" else "n_real"],
-        "against": against,
+        **{
+            key: getattr(first, key)
+            for key in ("protocol", "metric", "n_generated", "device", "commit")
+        },
+        "n_real": first.n_real_held_out if held_out else first.n_real,
+        "against": "held-out" if held_out else "training",
         "value": mean(values),
         "std": stdev(values) if len(values) > 1 else None,
         "n": len(values),
@@ -202,11 +198,7 @@ def _row(family: Family, variant: str, step: int, records: dict[int, Record]) ->
     }
 
 
-def _compared(
-    family: Family, variant: str, pair: Paired | None, corrected: float | None, n: int
-) -> Record:
-    if pair is None or corrected is None:
-        return {}
+def _compared(family: Family, variant: str, pair: Paired, corrected: float, n: int) -> Cells:
     half = (pair.high - pair.low) / 2
     apart = "told apart" if corrected < LEVEL else "not told apart"
     return {
@@ -225,9 +217,9 @@ def _cost(
     baseline: str,
     variant: str,
     runs: dict[int, str],
-    training: dict[str, list[Record]],
-    throughput: list[Record],
-) -> Record:
+    training: dict[str, list[float]],
+    throughput: list[Throughput],
+) -> Cells:
     own = sizes[variant]
     relative = own.parameters / sizes[baseline].parameters - 1
     note = None
@@ -236,11 +228,11 @@ def _cost(
         note = f"{relative:+.1%}: {'position biases alone' if same else 'another network'}"
     first = next(iter(runs.values()))
     speeds = [
-        record["images_per_second"]
+        record.images_per_second
         for record in throughput
-        if record["experiment"] == first and record["timed"] == "z to image"
+        if record.experiment == first and record.timed == "z to image"
     ]
-    rates = [record["images_per_second"] for run in runs.values() for record in training[run]]
+    rates = [rate for run in runs.values() for rate in training[run]]
     return {
         "parameters": own.parameters,
         "size_note": note,
@@ -250,21 +242,25 @@ def _cost(
     }
 
 
-def _floor(family: Family, record: Record) -> Record:
-    return {
-        "ablation": family.name,
-        "variant": "floor",
-        "kind": "floor",
-        **{key: record[key] for key in ("protocol", "metric", "value", "n_generated", "n_real")},
-        "source": "real images alone",
-    }
+def _floor(family: Family, record: MetricRecord) -> AblationRow:
+    return AblationRow(
+        ablation=family.name,
+        variant="floor",
+        kind="floor",
+        protocol=record.protocol,
+        metric=record.metric,
+        value=record.value,
+        n_generated=record.n_generated,
+        n_real=record.n_real,
+        source="real images alone",
+    )
 
 
-def require_runs(family: Family, records: Iterable[Record]) -> None:
+def require_runs(family: Family, records: Iterable[MetricRecord]) -> None:
     """Raise a :class:`UserError` for a record of a run that the family does not have."""
     for record in records:
-        if record["kind"] == "snapshot" and record["experiment"] not in family.experiments:
+        if record.kind == "snapshot" and record.experiment not in family.experiments:
             raise UserError(
-                f"experiment is {record['experiment']!r} in a record, which is not a run of "
+                f"experiment is {record.experiment!r} in a record, which is not a run of "
                 f"{family.name}; pass the records of its runs."
             )

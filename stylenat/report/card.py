@@ -12,7 +12,7 @@ import yaml
 from stylenat.config import ModelConfig
 from stylenat.io import Json
 from stylenat.records import Provenance
-from stylenat.report.rows import Record, model_name
+from stylenat.report.rows import MetricRow, model_name
 
 LIBRARY = "stylenat"
 TASK = {"type": "unconditional-image-generation", "name": "Unconditional image generation"}
@@ -71,12 +71,12 @@ class Published:
     seeds: str
     truncation: float | None
     licence: str  # of the weights
-    rows: Sequence[Record] = ()
+    rows: Sequence[MetricRow] = ()
     repository: str | None = None  # user/name
 
     @property
-    def measured(self) -> list[Record]:
-        return [row for row in self.rows if row["kind"] == "snapshot"]
+    def measured(self) -> list[MetricRow]:
+        return [row for row in self.rows if row.kind == "snapshot"]
 
     @property
     def dataset(self) -> str | None:
@@ -85,7 +85,7 @@ class Published:
         return data.name if data else self._experiment.get("dataset")
 
     @property
-    def _experiment(self) -> Record:
+    def _experiment(self) -> Json:
         return self.provenance.experiment or {}
 
 
@@ -106,7 +106,7 @@ def metadata(about: Published) -> Json:
     if about.dataset:
         header["datasets"] = [about.dataset]
     if about.measured:
-        header["metrics"] = list(dict.fromkeys(row["metric"] for row in about.measured))
+        header["metrics"] = list(dict.fromkeys(row.metric for row in about.measured))
         header["model-index"] = [{"name": about.name, "results": _results(about)}]
     return header
 
@@ -121,12 +121,12 @@ def _results(about: Published) -> list[Json]:
     """Against the training images, and against held-out ones where there were any."""
     results = []
     for split, key in (("train", "value"), ("held-out", "held_out")):
-        rows = [row for row in about.measured if row.get(key) is not None]
+        rows = [row for row in about.measured if getattr(row, key) is not None]
         if rows:
             first = rows[0]
             dataset = {
-                "type": first["dataset"],
-                "name": f"{first['dataset']} at {first['resolution']}²",
+                "type": first.dataset,
+                "name": f"{first.dataset} at {first.resolution}²",
                 "split": split,
             }
             metrics = [_metric(row, key) for row in rows]
@@ -134,12 +134,13 @@ def _results(about: Published) -> list[Json]:
     return results
 
 
-def _metric(row: Record, key: str) -> Json:
+def _metric(row: MetricRow, key: str) -> Json:
     kept = ["protocol", "better", "sets", "n_generated", "extractor", "filter", "commit"]
     kept += ["std", "n_real"] if key == "value" else ["held_out_std", "n_real_held_out"]
-    arguments = {name: row[name] for name in kept if row.get(name) is not None}
-    name = f"{row['metric']} by the protocol {row['protocol']}"
-    return {"type": row["metric"], "name": name, "value": row[key], "args": arguments}
+    cells = row.model_dump(exclude_none=True)
+    arguments = {name: cells[name] for name in kept if name in cells}
+    name = f"{row.metric} by the protocol {row.protocol}"
+    return {"type": row.metric, "name": name, "value": cells[key], "args": arguments}
 
 
 def _body(about: Published) -> str:
@@ -202,7 +203,7 @@ def _data(about: Published) -> str:
     if data and data.content_sha256:
         text += f", SHA-256 of their pixels `{data.content_sha256}`"
     for key, words in (("dataset_creator", "made by"), ("dataset_licence", "licence of the data:")):
-        found = next((row[key] for row in about.rows if row.get(key)), None)
+        found = next((getattr(row, key) for row in about.rows if getattr(row, key)), None)
         if found is not None:
             text += f"; {words} {found}"
         elif key == "dataset_licence":
@@ -214,29 +215,27 @@ def _data(about: Published) -> str:
 def _measured(about: Published) -> str:
     if not about.measured:
         return "Nothing: no table of measurements came with these weights."
-    floors = {(row["protocol"], row["metric"]): row for row in about.rows if row["kind"] == "floor"}
+    floors = {(row.protocol, row.metric): row for row in about.rows if row.kind == "floor"}
     lines = [
         "| metric | protocol | value | against held-out images | real images | samples | reals |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in about.measured:
-        arrow = "↓" if row["better"] == "lower" else "↑"
-        floor = floors.get((row["protocol"], row["metric"]), {})
+        arrow = "↓" if row.better == "lower" else "↑"
+        floor = floors.get((row.protocol, row.metric))
         cells = [
-            f"`{row['metric']}` {arrow}",
-            f"`{row['protocol']}`",
-            _spread(row, "value", "std"),
-            _spread(row, "held_out", "held_out_std"),
-            _number(floor.get("value")),
-            f"{row['n_generated']:,} × {row['sets']}",
-            f"{row['n_real']:,}",
+            f"`{row.metric}` {arrow}",
+            f"`{row.protocol}`",
+            _spread(row.value, row.std),
+            _spread(row.held_out, row.held_out_std),
+            _number(None if floor is None else floor.value),
+            f"{row.n_generated:,} × {row.sets}",
+            f"{row.n_real:,}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     table = "\n".join(lines)
     notes = [
-        f"- `{row['metric']}`: {' '.join(row['note'].split())}"
-        for row in about.measured
-        if row.get("note")
+        f"- `{row.metric}`: {' '.join(row.note.split())}" for row in about.measured if row.note
     ]
     legend = (
         "↓ lower is better, ↑ higher. ± is the standard deviation over sets of samples (samples × sets). "
@@ -244,19 +243,19 @@ def _measured(about: Published) -> str:
         "feature networks or filters do not compare."
     )
     for part, text in LEGEND.items():
-        if any(part in row["metric"] for row in about.measured):
+        if any(part in row.metric for row in about.measured):
             legend += f" {text}"
     return "\n\n".join([table, legend] + (["\n".join(notes)] if notes else []))
 
 
 def _not_measured(about: Published) -> str:
-    names = [row["metric"] for row in about.measured]
+    names = [row.metric for row in about.measured]
     missing = [
         text
         for start, text in EXPECTED.items()
         if not any(re.match(rf"{start}(_|$)", name) for name in names)
     ]
-    if about.measured and not any(row.get("held_out") is not None for row in about.measured):
+    if about.measured and not any(row.held_out is not None for row in about.measured):
         missing.append("the distance from images that were held out of training")
     missing.append("what people think of the samples")
     return "\n".join(f"- {text}" for text in missing)
@@ -272,9 +271,8 @@ def _sampling(about: Published) -> str:
     )
 
 
-def _spread(row: Record, value: str, std: str) -> str:
-    spread = "" if row.get(std) is None else f" ± {_number(row[std])}"
-    return _number(row.get(value)) + spread
+def _spread(value: float | None, std: float | None) -> str:
+    return _number(value) + ("" if std is None else f" ± {_number(std)}")
 
 
 def _number(value: float | None) -> str:

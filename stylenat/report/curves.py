@@ -1,10 +1,10 @@
 """What happened during one training: its records and its snapshots, against images seen."""
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from matplotlib.ticker import EngFormatter
 
 from stylenat.errors import UserError
 from stylenat.io import described
+from stylenat.records import MetricRecord
 from stylenat.report.style import BLACK, BLUE, GREEN, GREY, VERMILLION, panels, set_range
 
 COLORS = (BLUE, VERMILLION, GREEN, BLACK)
@@ -65,17 +66,17 @@ def read_training(paths: Iterable[str | Path]) -> pd.DataFrame:
     return pd.DataFrame(records).sort_values("images_seen", kind="stable")
 
 
-def draw_training(training: pd.DataFrame, metrics: list[dict[str, Any]]) -> Figure:
+def draw_training(training: pd.DataFrame, metrics: list[MetricRecord]) -> Figure:
     """Losses, logits, penalties, gradient norms, speed, and the distance of every snapshot.
 
     Quantities that no record holds get no panel; faint lines are the records, strong ones their
     running median.
     """
     kinds = [panel for panel in PANELS if set(panel.lines) & set(training)]
-    names = dict.fromkeys((r["protocol"], r["metric"]) for r in metrics if r["kind"] == "snapshot")
+    names = dict.fromkeys((r.protocol, r.metric) for r in metrics if r.kind == "snapshot")
     figure, axes = panels(len(kinds) + len(names), COLUMNS, 2.0, sharex=True)
     for ax, name in zip(axes, names, strict=False):
-        _draw_distance(ax, [r for r in metrics if (r["protocol"], r["metric"]) == name])
+        _draw_distance(ax, [r for r in metrics if (r.protocol, r.metric) == name])
     for ax, panel in zip(axes[len(names) :], kinds, strict=True):
         _draw_lines(ax, panel, training)
     for ax in axes[-COLUMNS:]:
@@ -112,21 +113,21 @@ def _legend_beside_title(ax: Axes) -> None:
     )  # fmt: skip
 
 
-def _draw_distance(ax: Axes, records: list[dict[str, Any]]) -> None:
+def _draw_distance(ax: Axes, records: list[MetricRecord]) -> None:
     """One protocol's value at every snapshot, above the floor that real images reach."""
-    snapshots = sorted((r for r in records if r["kind"] == "snapshot"), key=lambda r: r["step"])
-    protocol, metric = snapshots[0]["protocol"], snapshots[0]["metric"]
-    values = [record["value"] for record in snapshots]
+    snapshots = sorted((r for r in records if r.kind == "snapshot"), key=lambda r: r.step or 0)
+    protocol, metric = snapshots[0].protocol, snapshots[0].metric
+    values = [record.value for record in snapshots]
     # The names of most protocols begin with their metric's.
     ax.set_title(f"{protocol if metric in protocol else f'{metric} ({protocol})'} of snapshots")
     ax.plot(
-        [record["images_seen"] for record in snapshots],
+        [math.nan if it.images_seen is None else it.images_seen for it in snapshots],
         values,
         color=BLACK,
         marker="D",
         markersize=4,
     )
-    for floor in (record["value"] for record in records if record["kind"] == "floor"):
+    for floor in (record.value for record in records if record.kind == "floor"):
         ax.axhline(floor, color=GREY, linestyle="--", label="floor")
         _legend_beside_title(ax)
         values.append(floor)

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from stylenat.io import atomic
+from stylenat.report.rows import Row
 
 STYLE = """
 .results { font: 15px/1.45 system-ui, sans-serif; color: #222; }
@@ -56,9 +57,9 @@ WIDTH, HEIGHT, LEFT, EDGE = 180, 60, 42, 12  # of a chart, and the room for its 
 
 def rounded(value: float | None, margin: float | None = None) -> str:
     """``624.2 ± 9.3``: to the second digit of the margin; without one, to three digits."""
-    if value is None or pd.isna(value):
+    if value is None:
         return ""
-    if margin is None or pd.isna(margin) or margin <= 0:
+    if margin is None or margin <= 0:
         plain = f"{value:.1f}" if abs(value) >= 100 else f"{value:#.3g}"
         return plain + (" ± 0" if margin == 0 else "")
     decimals = max(0, 1 - math.floor(math.log10(margin)))
@@ -67,8 +68,8 @@ def rounded(value: float | None, margin: float | None = None) -> str:
 
 def mark(difference: float, *margins: float | None) -> str:
     """Whether a difference of values with such margins is one; nothing where a margin isn't known."""
-    known = [margin for margin in margins if margin is not None and not math.isnan(margin)]
-    if math.isnan(difference) or len(known) < len(margins):
+    known = [margin for margin in margins if margin is not None]
+    if len(known) < len(margins):
         return ""
     return APART if abs(difference) > math.hypot(*known) else NOT_APART
 
@@ -95,19 +96,19 @@ def table(heads: Mapping[str, str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def facts(frame: pd.DataFrame, names: Mapping[str, str]) -> str:
+def facts(rows: Sequence[Row], names: Mapping[str, str]) -> str:
     """What all rows have in common, of the columns with these names."""
-    pairs = [
-        f"<div><dt>{escape(name)}</dt><dd>{escape(text(frame[column].iloc[0]))}</dd></div>"
-        for column, name in names.items()
-        if column in frame and frame[column].nunique() == 1 and frame[column].notna().all()
-    ]
+    pairs = []
+    for column, name in names.items():
+        cells = {getattr(row, column, None) for row in rows}
+        if len(cells) == 1 and cells != {None}:
+            pairs.append(f"<div><dt>{escape(name)}</dt><dd>{escape(text(cells.pop()))}</dd></div>")
     return f"<dl>{''.join(pairs)}</dl>\n"
 
 
-def text(value: Any) -> str:
-    """A cell of a frame in words."""
-    if value is None or pd.isna(value):
+def text(value: str | float | None) -> str:
+    """A cell in words."""
+    if value is None:
         return ""
     if isinstance(value, str):
         return value

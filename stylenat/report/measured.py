@@ -8,6 +8,7 @@ import pandas as pd
 
 from stylenat.errors import UserError
 from stylenat.io import brief, described
+from stylenat.report.rows import MetricRow, SpeedRow, by_step
 
 
 @dataclass(frozen=True)
@@ -48,76 +49,76 @@ class Measured:
 
 def read_measured(paths: Iterable[str | Path]) -> list[Measured]:
     """Join every metric table with the throughput table of its experiment, where there is one."""
-    frames = {path: read_table(path) for path in paths}
-    speeds = {
-        frame["experiment"].iloc[0]: _speeds(frame)
-        for frame in frames.values()
-        if "images_per_second" in frame
-    }
+    metrics, speeds = [], {}
+    for path in paths:
+        frame = read_table(path)
+        if "images_per_second" in frame:
+            timed = SpeedRow.of(frame, path)
+            speeds[timed[0].experiment] = _speeds(timed)
+        else:
+            metrics.append(MetricRow.of(frame, path))
     return [
-        _measured(frame, speeds)
-        for frame in frames.values()
-        if "value" in frame
-        and (frame["table"] != "metrics").all()
-        and (frame["kind"] == "snapshot").any()
+        _measured(rows, speeds)
+        for rows in metrics
+        if all(row.table != "metrics" for row in rows)
+        and any(row.kind == "snapshot" for row in rows)
     ]
 
 
 def read_table(path: str | Path) -> pd.DataFrame:
-    """A table of ours (CSV); anything else is a :class:`UserError`."""
+    """A table of ours (CSV), not empty; anything else is a :class:`UserError`."""
     try:
-        frame = pd.read_csv(path)
+        frame = pd.read_csv(path, dtype=SpeedRow.texts() | MetricRow.texts())
     except (OSError, ValueError) as error:  # pandas' own are ValueErrors
         raise UserError(
             f"{path} cannot be read ({described(path)}; {brief(error)}); delete it and run the step "
             "tables again."
         ) from error
-    if not {"experiment", "kind"} <= set(frame) or not {"value", "images_per_second"} & set(frame):
+    ours = {"experiment", "kind"} <= set(frame) and {"value", "images_per_second"} & set(frame)
+    if not ours or frame.empty:
         raise UserError(f"{path} is not a result table of ours; make it with the step tables.")
     return frame
 
 
-def _speeds(frame: pd.DataFrame) -> tuple[Speed, ...]:
+def _speeds(rows: list[SpeedRow]) -> tuple[Speed, ...]:
     """The batch sweep of the whole network; its parts, and upstream's protocol, which repeats a
     batch size, are for the table."""
-    whole = (frame["protocol"] == "median") & (frame["timed"] == "z to image")
-    sweep = frame[(frame["kind"] == "measured") & whole]
     return tuple(
         Speed(
-            int(row["batch_size"]),
-            row["images_per_second"],
-            row["params_m"],
-            f"{row['device']}, {row['dtype']}",
+            row.batch_size,
+            row.images_per_second,
+            row.params_m,
+            f"{row.device}, {row.dtype}",
         )
-        for row in sweep.to_dict("records")
+        for row in rows
+        if (row.kind, row.protocol, row.timed) == ("measured", "median", "z to image")
+        and row.batch_size is not None
+        and row.params_m is not None
     )
 
 
-def _measured(frame: pd.DataFrame, speeds: dict[str, tuple[Speed, ...]]) -> Measured:
-    snapshots = frame[frame["kind"] == "snapshot"]
-    comparable = snapshots["published"].notna()
+def _measured(rows: list[MetricRow], speeds: dict[str | None, tuple[Speed, ...]]) -> Measured:
+    snapshots = [row for row in rows if row.kind == "snapshot"]
+    comparable = [row for row in snapshots if row.published is not None]
     # One protocol to a figure: the one that may be held against the literature, else the first.
-    protocol = (snapshots[comparable] if comparable.any() else snapshots)["protocol"].iloc[0]
-    snapshots = snapshots[snapshots["protocol"] == protocol].sort_values("step")
-    floors = frame[(frame["kind"] == "floor") & (frame["protocol"] == protocol)]
-    first = snapshots.iloc[0]
-    own_speeds = speeds.get(first["experiment"], ())
-    counted = snapshots["params_m"].dropna().tolist() + [speed.params_m for speed in own_speeds]
+    protocol = (comparable or snapshots)[0].protocol
+    snapshots = by_step(row for row in snapshots if row.protocol == protocol)
+    floors = [row for row in rows if row.kind == "floor" and row.protocol == protocol]
+    first = snapshots[0]
+    own_speeds = speeds.get(first.experiment, ())
+    counted = [row.params_m for row in snapshots if row.params_m is not None]
+    counted += [speed.params_m for speed in own_speeds]
     return Measured(
-        experiment=first["experiment"],
-        dataset=first["dataset"],
-        resolution=int(first["resolution"]),
-        table=first["table"],
+        experiment=first.experiment,
+        dataset=first.dataset,
+        resolution=first.resolution,
+        table=first.table or "",
         protocol=protocol,
-        comparable=bool(comparable.any()),
-        steps=_integers(snapshots["step"]),
-        images=_integers(snapshots["images_seen"]),
-        values=tuple(snapshots["value"]),
-        floor=None if floors.empty else Floor(floors["value"].iloc[0], floors["method"].iloc[0]),
+        comparable=bool(comparable),
+        steps=tuple(row.step for row in snapshots),
+        images=tuple(row.images_seen for row in snapshots),
+        values=tuple(row.value for row in snapshots),
+        floor=Floor(floors[0].value, floors[0].method or "") if floors else None,
         params_m=counted[0] if counted else None,
         speeds=own_speeds,
     )
-
-
-def _integers(column: pd.Series) -> tuple[int | None, ...]:
-    return tuple(None if pd.isna(value) else int(value) for value in column)

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -17,8 +16,9 @@ from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
 from stylenat.io import described
 from stylenat.records import Dataset
-from stylenat.report.markup import write_html
+from stylenat.report.markup import text, write_html
 from stylenat.report.page import metric_rows
+from stylenat.report.rows import MetricRow
 
 STYLE = """
 .overview { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 90rem; margin: 1em auto;
@@ -62,18 +62,20 @@ def training_of(records: pd.DataFrame, batch_size: int) -> Training:
 def write_overview(
     path: str | Path,
     experiment: ExperimentConfig,
-    metrics: pd.DataFrame,
+    metrics: Sequence[MetricRow],
     training: Training | None,
     datasets: Sequence[Dataset],
     picture: Path,
 ) -> None:
     """Write the page.
 
-    ``metrics`` is the experiment's table of everything measured of its last snapshot, ``datasets``
+    ``metrics`` are the rows of the experiment's table of everything measured of its last snapshot, ``datasets``
     the metadata of its training images and, where there are any, of its held-out ones, ``picture``
     a PNG of reals and samples. Without ``training`` the weights are from elsewhere.
     """
-    snapshot = metrics[metrics["kind"] == "snapshot"].iloc[0]
+    snapshot = next((row for row in metrics if row.kind == "snapshot"), None)
+    if snapshot is None:
+        raise UserError(f"{experiment.name}: the table of metrics holds no snapshot; measure one.")
     made = _made(experiment, snapshot, training)
     content = picture.read_bytes()
     if not content.startswith(b"\x89PNG"):
@@ -81,7 +83,7 @@ def write_overview(
             f"{picture} is not a PNG ({described(picture)}); delete it and run the step compare again."
         )
     data = base64.b64encode(content).decode()
-    title = f"{experiment.name}: {_text(snapshot['method'])} at {experiment.model.image_size}²"
+    title = f"{experiment.name}: {text(snapshot.method)} at {experiment.model.image_size}²"
     body = (
         f'<div class="overview"><h1>{escape(title)}</h1>\n<p>{escape(made)}</p>\n'
         f'<div class="sides"><figure><img src="data:image/png;base64,{data}" alt="Images of the data set, and '
@@ -95,17 +97,17 @@ def write_overview(
     write_html(path, title, body, STYLE)
 
 
-def _made(experiment: ExperimentConfig, snapshot: pd.Series, training: Training | None) -> str:
-    parameters = "" if pd.isna(snapshot["params_m"]) else f"{snapshot['params_m']:.3g} M parameters"
+def _made(experiment: ExperimentConfig, snapshot: MetricRow, training: Training | None) -> str:
+    parameters = "" if snapshot.params_m is None else f"{snapshot.params_m:.3g} M parameters"
     if training is None:
-        return f"{parameters}, {snapshot['source']}; measured with commit {snapshot['commit']}."
+        return f"{parameters}, {snapshot.source}; measured with commit {snapshot.commit}."
     minutes = training.seconds / 60
     length = f"{minutes:.1f} minutes" if minutes < 100 else f"{minutes / 60:.1f} hours"
     return (
         f"{parameters}, trained for {training.iterations:,} iterations "
         f"({training.images_seen:,} images seen, batches of {experiment.training.batch_size}) in "
         f"{length}{f' on {training.device}' if training.device else ''}, seed "
-        f"{experiment.training.seed}. Commit {snapshot['commit']}."
+        f"{experiment.training.seed}. Commit {snapshot.commit}."
     )
 
 
@@ -117,7 +119,3 @@ def _about(datasets: Sequence[Dataset]) -> str:
         parts.append(f"Made by {first.creator}.")
     parts.append(f"Licence: {first.licence or 'not stated'}.")
     return " ".join(parts)
-
-
-def _text(value: Any) -> str:
-    return "" if value is None or pd.isna(value) else str(value)

@@ -2,14 +2,13 @@
 
 from itertools import cycle
 
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from stylenat.errors import UserError
 from stylenat.report.measured import Measured
-from stylenat.report.published import reference
+from stylenat.report.published import PublishedResult, reference
 from stylenat.report.style import (
     BLACK,
     BLUE,
@@ -31,7 +30,7 @@ LOOKS = (
 )  # fmt: skip
 
 
-def draw_progress(measured: list[Measured], published: pd.DataFrame) -> Figure:
+def draw_progress(measured: list[Measured], published: list[PublishedResult]) -> Figure:
     """A line per experiment against images seen; a panel per protocol, data set and resolution.
 
     Only values that may be compared share a panel. Weights that were not trained here are a level
@@ -50,7 +49,7 @@ def draw_progress(measured: list[Measured], published: pd.DataFrame) -> Figure:
     return figure
 
 
-def _draw_panel(ax: Axes, members: list[Measured], published: pd.DataFrame) -> None:
+def _draw_panel(ax: Axes, members: list[Measured], published: list[PublishedResult]) -> None:
     first = members[0]
     warning = "" if first.table == "fid" else ", not FID"
     ax.set(

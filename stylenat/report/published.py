@@ -1,20 +1,36 @@
 """The literature's numbers (``config/published.csv``), each with its source."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pandas as pd
 
 from stylenat.errors import UserError
-
-# dataset_name is the data set's key in config.yaml, by which our measurements find their rows;
-# fid_below is the bound that a source itself states for its number.
-NUMBERS = ("resolution", "fid", "params_m", "throughput_img_s", "fid_below")
-# ablation is the variant, named as in config.yaml, that a row is about; empty for a method's result.
-TEXTS = ("dataset", "method", "hardware", "trust", "source", "dataset_name", "ablation")
+from stylenat.report.rows import cells_of
 
 # Precision and reliability of a row, best first; the same method often has several.
 TRUST = ("primary", "primary (read off a figure)", "secondary", "low")
+
+
+@dataclass(frozen=True)
+class PublishedResult:
+    """A row of the file: its columns; a text is empty and a number None where nothing is known."""
+
+    dataset: str
+    resolution: int
+    method: str
+    fid: float | None
+    params_m: float | None
+    throughput_img_s: float | None
+    hardware: str
+    trust: str
+    source: str
+    dataset_name: (
+        str  # the data set's key in config.yaml, by which our measurements find their rows
+    )
+    fid_below: float | None  # the bound that the source itself states for its number
+    ablation: str  # the variant, named as in config.yaml, that the row is about; or empty
 
 
 @dataclass(frozen=True)
@@ -25,40 +41,43 @@ class Reference:
     below: float | None  # their own bound ("always < …"), where they give one
 
 
-def read_published(path: str | Path) -> pd.DataFrame:
-    """One row per published number; texts are ``""`` and numbers NaN where nothing is known."""
+def read_published(path: str | Path) -> list[PublishedResult]:
+    """One result per published number."""
+    texts = [field.name for field in fields(PublishedResult) if field.type is str]
+    numbers = [field.name for field in fields(PublishedResult) if field.type is not str]
     try:
-        frame = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str), keep_default_na=True)
-        frame = frame.astype(dict.fromkeys(NUMBERS, float))
+        frame = pd.read_csv(path, dtype=dict.fromkeys(texts, str), keep_default_na=True)
+        frame = frame.astype(dict.fromkeys(numbers, float)).astype({"resolution": int})
+        frame = frame[texts + numbers]
     except (FileNotFoundError, KeyError, ValueError) as error:
         raise UserError(
             f"{path} is not a table of published results ({error}); "
-            f"it needs the columns {', '.join(TEXTS + NUMBERS)}, with numbers in the last "
-            f"{len(NUMBERS)}."
+            f"it needs the columns {', '.join(texts + numbers)}, with numbers in the last "
+            f"{len(numbers)}."
         ) from error
-    unknown = sorted(set(frame["trust"].fillna("")) - set(TRUST))
+    frame[texts] = frame[texts].fillna("")
+    unknown = sorted(set(frame["trust"]) - set(TRUST))
     if unknown:
         raise UserError(f"{path}: trust is {unknown[0]!r}; use one of {', '.join(TRUST)}.")
-    frame[list(TEXTS)] = frame[list(TEXTS)].fillna("")
-    return frame.astype({"resolution": int})
+    return [PublishedResult(**cells) for cells in cells_of(frame)]
 
 
-def published_rows(
-    published: pd.DataFrame, dataset: str, resolution: int, quantity: str
-) -> pd.DataFrame:
-    """Rows that hold ``quantity`` for our data set ``dataset`` at ``resolution``."""
-    chosen = (published["dataset_name"] == dataset) & (published["resolution"] == resolution)
-    chosen &= published["trust"] != "low"
-    return published[chosen & published[quantity].notna()]
+def of_images(
+    published: Iterable[PublishedResult], dataset: str, resolution: int
+) -> list[PublishedResult]:
+    """What may be relied on of our data set ``dataset`` at ``resolution``."""
+    return [
+        row
+        for row in published
+        if (row.dataset_name, row.resolution) == (dataset, resolution) and row.trust != "low"
+    ]
 
 
 def reference(
-    published: pd.DataFrame, dataset: str, resolution: int, method: str = "StyleNAT"
+    published: Iterable[PublishedResult], dataset: str, resolution: int, method: str = "StyleNAT"
 ) -> Reference | None:
     """The FID published by the authors of ``method``, or None where they give none."""
-    rows = published_rows(published, dataset, resolution, "fid")
-    rows = rows[(rows["method"] == method) & (rows["trust"] == "primary")]
-    if rows.empty:
-        return None
-    row = rows.iloc[0]
-    return Reference(row["fid"], None if pd.isna(row["fid_below"]) else row["fid_below"])
+    for row in of_images(published, dataset, resolution):
+        if row.method == method and row.trust == "primary" and row.fid is not None:
+            return Reference(row.fid, row.fid_below)
+    return None

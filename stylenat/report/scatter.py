@@ -1,13 +1,11 @@
 """FID against parameters and against throughput: the literature and what was measured here."""
 
 import math
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from statistics import median
 from textwrap import fill
-from typing import Any
 
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -15,7 +13,7 @@ from matplotlib.lines import Line2D
 from stylenat.errors import UserError
 from stylenat.report.labels import Label, place_labels
 from stylenat.report.measured import Measured
-from stylenat.report.published import TRUST, published_rows
+from stylenat.report.published import TRUST, PublishedResult, of_images
 from stylenat.report.style import BLACK, GREY, PAGE, SKY, VERMILLION, Look, new_figure, set_range
 
 AREA = 4.0  # of a bubble, square points per million parameters
@@ -35,7 +33,7 @@ FLOOR: Look = {"color": GREY, "linestyle": "--", "linewidth": 1}
 class Quantity:
     """What the horizontal axis shows."""
 
-    column: str  # of published.csv
+    column: str  # of published.csv, a field of PublishedResult
     label: str
     sized: bool  # bubble area by parameters
     columns: int  # panels side by side
@@ -71,7 +69,7 @@ class Panel:
 
 
 def draw_fid_scatter(
-    quantity: Quantity, published: pd.DataFrame, measured: list[Measured]
+    quantity: Quantity, published: list[PublishedResult], measured: list[Measured]
 ) -> Figure:
     """A panel per data set of the literature, then one per data set that only we measured.
 
@@ -99,13 +97,17 @@ def draw_fid_scatter(
 
 
 def _literature_panels(
-    quantity: Quantity, published: pd.DataFrame, measured: list[Measured]
+    quantity: Quantity, published: list[PublishedResult], measured: list[Measured]
 ) -> Iterator[Panel]:
-    names = published[["dataset", "dataset_name", "resolution"]].drop_duplicates()
-    for name, dataset, resolution in names.itertuples(index=False):
-        rows = published_rows(published, dataset, resolution, "fid")
-        rows = _distinct(rows.dropna(subset=["params_m", quantity.column]), quantity)
-        points = [_published_point(row, quantity) for row in rows.to_dict("records")]
+    names = dict.fromkeys((row.dataset, row.dataset_name, row.resolution) for row in published)
+    for name, dataset, resolution in names:
+        places = {
+            row: point
+            for row in of_images(published, dataset, resolution)
+            if (point := _published_point(row, quantity)) is not None
+        }
+        rows = _distinct(places, quantity)
+        points = [places[row] for row in rows]
         limit = OUTLIER * median([point.y for point in points] or [math.inf])
         panel = Panel(
             f"{name} {resolution}²",
@@ -119,33 +121,38 @@ def _literature_panels(
                 panel.trails += _sweep(ours, quantity)
         # Variants of one method alone have nothing to be compared with.
         ours_too = any(point.kind == "ours" for point in panel.points)
-        if ours_too or len(set(rows["method"].map(_base))) > 1:
+        if ours_too or len({_base(row.method) for row in rows}) > 1:
             yield panel
 
 
-def _distinct(rows: pd.DataFrame, quantity: Quantity) -> pd.DataFrame:
+def _distinct(rows: Iterable[PublishedResult], quantity: Quantity) -> list[PublishedResult]:
     """Of several rows on one thing the most reliable; kernels change throughput, not parameters."""
-    rows = rows.assign(rank=rows["trust"].map(TRUST.index)).sort_values("rank", kind="stable")
-    same = rows["method"] if quantity is THROUGHPUT else rows["method"].map(_base)
-    return rows[~same.duplicated()]
+    best: dict[str, PublishedResult] = {}
+    for row in sorted(rows, key=lambda row: TRUST.index(row.trust)):
+        best.setdefault(row.method if quantity is THROUGHPUT else _base(row.method), row)
+    return list(best.values())
 
 
 def _base(method: str) -> str:
     return method.partition(" (")[0]
 
 
-def _published_point(row: dict[Hashable, Any], quantity: Quantity) -> Point:
-    base, _, variant = row["method"].rstrip(")").partition(" (")
-    hardware = row["hardware"] if quantity.sized else ""
+def _published_point(row: PublishedResult, quantity: Quantity) -> Point | None:
+    """None where the row does not say all that places it."""
+    x: float | None = getattr(row, quantity.column)
+    if x is None or row.fid is None or row.params_m is None:
+        return None
+    base, _, variant = row.method.rstrip(")").partition(" (")
+    hardware = row.hardware if quantity.sized else ""
     # What the legend says of the hardware need not be said again at every point.
     details = [part for part in variant.split(", ") if part and part not in hardware.split(", ")]
     # … nor what its colour says: variants of StyleNAT go by what sets them apart.
     names = details if details and base == "StyleNAT" else [base, *details]
     return Point(
         label="\n".join(names),
-        x=row[quantity.column],
-        y=row["fid"],
-        area=AREA * row["params_m"] if quantity.sized else PLAIN,
+        x=x,
+        y=row.fid,
+        area=AREA * row.params_m if quantity.sized else PLAIN,
         kind="stylenat" if base == "StyleNAT" else "other",
         hardware=hardware,
     )

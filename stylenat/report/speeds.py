@@ -1,128 +1,131 @@
 """Throughput records joined with the literature: one table, of one experiment or of several that
 were measured side by side."""
 
+from typing import NamedTuple
+
 import pandas as pd
 
 from stylenat.config import ExperimentConfig
 from stylenat.errors import UserError
-from stylenat.report.published import published_rows
-from stylenat.report.rows import (
-    Record,
-    frame_of,
-    identity,
-    model_name,
-    published_row,
-    require_experiment,
-    require_keys,
-)
+from stylenat.records import Throughput
+from stylenat.report.published import PublishedResult, of_images
+from stylenat.report.rows import SpeedRow, model_name, require_experiment, versions_text
 
-# fmt: off
-COLUMNS = [
-    "experiment", "dataset", "resolution", "method", "kind", "step", "protocol", "timed",
-    "batch_size", "images_per_second", "images_per_second_q25", "images_per_second_q75", "params_m",
-    "gflops", "memory_mb", "comparable", "device", "threads", "dtype", "backend", "execution",
-    "warmup", "rounds", "rounds_intended", "versions", "commit", "source",
-]
-KEYS = [
-    "experiment", "protocol", "timed", "batch_size", "images_per_second", "parameters", "flops",
-    "device", "dtype", "backend", "execution",
-]
-# fmt: on
 PRECISIONS = {"FP32": "float32", "TF32": "tf32", "FP16": "float16", "BF16": "bf16"}
 WHOLE = "z to image"  # what published numbers time
 
 
+class Setting(NamedTuple):
+    """What a published throughput was measured with."""
+
+    device: str
+    dtype: str
+    batch_size: int
+
+
 def throughput_table(
-    records: list[Record], experiments: list[ExperimentConfig], published: pd.DataFrame
+    records: dict[str, Throughput],
+    experiments: list[ExperimentConfig],
+    published: list[PublishedResult],
 ) -> pd.DataFrame:
     """Our measurements as recorded, then published rows; each says what it compares with, or why
     with nothing.
 
-    A measured and a published number are comparable when device, dtype and batch size are stated
-    and equal and both time the whole network; measured ones of several experiments are, because
-    they come from one run.
+    ``records`` maps a record's name to the record. A measured and a published number are comparable
+    when device, dtype and batch size are stated and equal and both time the whole network; measured
+    ones of several experiments are, because they come from one run.
     """
-    by_name = {experiment.name: experiment for experiment in experiments}
-    for number, record in enumerate(records):
-        require_keys(f"throughput record {number}", record, KEYS)
-        require_experiment(f"throughput record {number}", record, experiments)
+    by_name: dict[str | None, ExperimentConfig] = {it.name: it for it in experiments}
+    for name, record in records.items():
+        require_experiment(name, record.experiment, experiments)
     # One experiment for each data set and size.
-    owners = {(it.dataset, it.model.image_size): it for it in reversed(experiments)}
-    literature = [
-        (row, owner)
-        for key, owner in owners.items()
-        for row in published_rows(published, *key, "throughput_img_s").to_dict("records")
-    ]
+    owners = {_images(experiment): experiment for experiment in reversed(experiments)}
+    literature = {
+        images: [row for row in of_images(published, *images) if row.throughput_img_s is not None]
+        for images in owners
+    }
     together = ["with the other experiments: one run"] if len(experiments) > 1 else []
     rows = []
-    for record in records:
-        experiment = by_name[record["experiment"]]
-        own = identity(experiment)
-        known = [row for row, owner in literature if _same_images(own, identity(owner))]
+    for record in records.values():
+        experiment = by_name[record.experiment]
+        known = literature[_images(experiment)]
         rows.append(
-            {
-                **record,
-                **own,
-                "method": f"{model_name(experiment.model)} (ours)",
-                "kind": "measured",
-                "params_m": record["parameters"] / 1e6,
-                "gflops": record["flops"] / 1e9,
-                "comparable": "; ".join([*together, _with_published(record, known)]),
-                "source": "measured here",
-            }
+            SpeedRow.like(
+                record,
+                dataset=experiment.dataset,
+                resolution=experiment.model.image_size,
+                method=f"{model_name(experiment.model)} (ours)",
+                kind="measured",
+                params_m=record.parameters / 1e6,
+                gflops=record.flops / 1e9,
+                comparable="; ".join([*together, _with_published(record, known)]),
+                versions=versions_text(record.versions),
+                source="measured here",
+            )
         )
-    for row, owner in literature:
-        rows.append(
-            {
-                **published_row(row, owner),
-                **({"experiment": None} if len(experiments) > 1 else {}),
-                **_stated_setting(row["hardware"]),
-                "protocol": "as published",
-                "images_per_second": row["throughput_img_s"],
-                "comparable": _with_measured(row["hardware"], records),
-            }
-        )
-    return frame_of(rows, COLUMNS)
+    for images, owner in owners.items():
+        for row in literature[images]:
+            assert row.throughput_img_s is not None  # as chosen above
+            setting = _stated_setting(row.hardware)
+            rows.append(
+                SpeedRow(
+                    experiment=owner.name if len(experiments) == 1 else None,
+                    dataset=owner.dataset,
+                    resolution=owner.model.image_size,
+                    method=row.method,
+                    kind="published",
+                    protocol="as published",
+                    batch_size=setting and setting.batch_size,
+                    images_per_second=row.throughput_img_s,
+                    params_m=row.params_m,
+                    comparable=_with_measured(row.hardware, list(records.values())),
+                    device=setting and setting.device,
+                    dtype=setting and setting.dtype,
+                    source=row.source,
+                )
+            )
+    return SpeedRow.frame(rows)
 
 
-def _same_images(one: Record, other: Record) -> bool:
-    return all(one[key] == other[key] for key in ("dataset", "resolution"))
+def _images(experiment: ExperimentConfig) -> tuple[str, int]:
+    """Data set and side of the images that it generates."""
+    return experiment.dataset, experiment.model.image_size
 
 
-def _with_published(record: Record, literature: list[Record]) -> str:
+def _with_published(record: Throughput, literature: list[PublishedResult]) -> str:
     """Published rows that a record compares with, or what keeps it from the nearest."""
     if not literature:
         return "no published value for this data set and resolution"
-    obstacles = {row["method"]: _obstacles(row["hardware"], record) for row in literature}
+    obstacles = {row.method: _obstacles(row.hardware, record) for row in literature}
     matches = [method for method, reasons in obstacles.items() if not reasons]
     if matches:
         return f"with {', '.join(matches)}"
-    nearest = min((row["hardware"] for row in literature), key=lambda h: _distance(h, record))
+    nearest = min((row.hardware for row in literature), key=lambda h: _distance(h, record))
     return f"no published row: the nearest {', '.join(_obstacles(nearest, record))}"
 
 
-def _distance(hardware: str, record: Record) -> tuple[bool, int]:
+def _distance(hardware: str, record: Throughput) -> tuple[bool, int]:
     return not hardware, len(_obstacles(hardware, record))
 
 
-def _obstacles(hardware: str, record: Record) -> list[str]:
+def _obstacles(hardware: str, record: Throughput) -> list[str]:
     """Why a published number on this hardware must not be held against a record."""
     stated = _stated_setting(hardware)
-    if not stated:
+    if stated is None:
         return ["does not state its hardware"]
     reasons = []
-    if record["timed"] != WHOLE:
+    if record.timed != WHOLE:
         reasons.append(f"times {WHOLE}")
-    if stated["device"] not in record["device"]:
-        reasons.append(f"is on {stated['device']}")
-    if stated["dtype"] != record["dtype"]:
-        reasons.append(f"is in {stated['dtype']}")
-    if stated["batch_size"] != record["batch_size"]:
-        reasons.append(f"has batch size {stated['batch_size']}")
+    if stated.device not in record.device:
+        reasons.append(f"is on {stated.device}")
+    if stated.dtype != record.dtype:
+        reasons.append(f"is in {stated.dtype}")
+    if stated.batch_size != record.batch_size:
+        reasons.append(f"has batch size {stated.batch_size}")
     return reasons
 
 
-def _with_measured(hardware: str, records: list[Record]) -> str:
+def _with_measured(hardware: str, records: list[Throughput]) -> str:
     if not hardware:
         return "no: hardware not stated"
     if any(not _obstacles(hardware, record) for record in records):
@@ -130,17 +133,13 @@ def _with_measured(hardware: str, records: list[Record]) -> str:
     return f"no: measured on {hardware}"
 
 
-def _stated_setting(hardware: str) -> Record:
-    """``A100, FP32, batch 64`` → device, dtype, batch_size; nothing where nothing is stated."""
+def _stated_setting(hardware: str) -> Setting | None:
+    """``A100, FP32, batch 64`` in its parts; None where nothing is stated."""
     if not hardware:
-        return {}
+        return None
     try:
         device, precision, batch = hardware.split(", ")
-        return {
-            "device": device,
-            "dtype": PRECISIONS[precision],
-            "batch_size": int(batch.removeprefix("batch ")),
-        }
+        return Setting(device, PRECISIONS[precision], int(batch.removeprefix("batch ")))
     except (ValueError, KeyError):
         raise UserError(
             f"published hardware {hardware!r} cannot be read; "

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -13,6 +12,7 @@ from stylenat.config import ExperimentConfig, ModelConfig
 from stylenat.io import atomic, read_json
 from stylenat.metrics.flops import mapping_flops, synthesis_flops
 from stylenat.models import Generator
+from stylenat.records import MetricRecord, Throughput
 from stylenat.report import style
 from stylenat.report.ablation import Size, ablation_table, draw_ablation, require_runs, verdicts
 from stylenat.report.curves import read_training
@@ -32,18 +32,19 @@ def run(
     html: Path,
     figures: Sequence[Path],
 ) -> None:
-    records = [record for path in metrics for record in read_json(path)]
+    remedy = "delete it and run its step again"
+    records = list(MetricRecord.read_lists(metrics, remedy).values())
     require_runs(family, records)
-    trainings: dict[str, Any] = {}
+    rates = {}
     for name in family.experiments:
         paths = (path for path in training if path.parent.parent.name == name)
-        trainings[name] = read_training(paths).to_dict("records")
+        rates[name] = read_training(paths)["images_per_second"].tolist()
     configs = [ExperimentConfig.from_dict(read_json(path)) for path in experiments]
     frame = ablation_table(
         family,
         records,
-        trainings,
-        read_json(throughput),
+        rates,
+        list(Throughput.read_lists([throughput], remedy).values()),
         configs,
         [_size(config.model) for config in configs],
         read_published(published),

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stylenat import command
-from stylenat.io import read_json
+from stylenat.records import MetricRecord
 from stylenat.report import style
 from stylenat.report.curves import draw_training, read_training
 
 
 def run(*, records: Sequence[Path], outputs: Sequence[Path], metrics: Sequence[Path] = ()) -> None:
     training = read_training(records)
-    snapshots = [record for path in metrics for record in read_json(path)]
+    snapshots = MetricRecord.read_lists(metrics, "delete it and run the step metrics again")
     with style.styled():
-        style.save(draw_training(training, snapshots), outputs)
+        style.save(draw_training(training, list(snapshots.values())), outputs)
     command.log.info("%d records drawn in %s", len(training), ", ".join(map(str, outputs)))
 
 

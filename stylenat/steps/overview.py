@@ -10,6 +10,7 @@ from stylenat.io import read_json
 from stylenat.report.curves import read_training
 from stylenat.report.measured import read_table
 from stylenat.report.overview import training_of, write_overview
+from stylenat.report.rows import MetricRow
 
 
 def run(
@@ -26,9 +27,9 @@ def run(
     if records:
         training = training_of(read_training(records), config.training.batch_size)
     datasets = [ImageStore(path).metadata for path in data]
-    table = read_table(metrics)
-    write_overview(output, config, table, training, datasets, picture)
-    command.log.info("%s: %d numbers", output, (table["kind"] == "snapshot").sum())
+    rows = MetricRow.of(read_table(metrics), metrics)
+    write_overview(output, config, rows, training, datasets, picture)
+    command.log.info("%s: %d numbers", output, sum(row.kind == "snapshot" for row in rows))
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from stylenat import command
 from stylenat.errors import UserError
@@ -21,16 +20,12 @@ from stylenat.models import load_generator, read_header
 from stylenat.models.latents import generate, parse_seeds
 from stylenat.pictures import save_grid
 from stylenat.report.card import LIBRARY, NOT_STATED, Published, write_card
-from stylenat.report.rows import INTEGERS, Record
+from stylenat.report.measured import read_table
+from stylenat.report.rows import MetricRow
 from stylenat.runtime import select_device
 
 CARD, SAMPLES = "README.md", "samples.png"
 FILES = (WEIGHTS, CONFIG, CARD, SAMPLES)
-# Columns that a card cannot do without.
-NEEDED = {
-    *("kind", "dataset", "resolution", "protocol", "metric", "better", "value", "sets"),
-    *("n_generated", "n_real", "generator_sha256"),
-}
 
 log = command.log
 
@@ -85,48 +80,26 @@ def run(
         log.info("%s: %s", push, upload(output, push))
 
 
-def rows_of(tables: Sequence[Path], digest: str) -> list[Record]:
+def rows_of(tables: Sequence[Path], digest: str) -> list[MetricRow]:
     """The rows that measured the weights of this SHA-256, each measurement once, and the floors of
-    the same metrics; cells without a value are None.
+    the same metrics.
 
     A file that is no metric table of ours, or has no such row, is a :class:`UserError`.
     """
-    found: dict[tuple[str, str, str], Record] = {}
+    found: dict[tuple[str, str, str], MetricRow] = {}
     for path in tables:
-        rows = _read(path)
-        own = [r for r in rows if r["kind"] == "snapshot" and r["generator_sha256"] == digest]
+        rows = MetricRow.of(read_table(path), path)
+        own = [r for r in rows if r.kind == "snapshot" and r.generator_sha256 == digest]
         if not own:
             raise UserError(
                 f"{path} has no measurement of these weights (SHA-256 {digest}); give the table of "
                 "the experiment and the snapshot that it measured last, or leave it out."
             )
-        names = {(row["protocol"], row["metric"]) for row in own}
-        floors = [r for r in rows if r["kind"] == "floor" and (r["protocol"], r["metric"]) in names]
+        names = {(row.protocol, row.metric) for row in own}
+        floors = [r for r in rows if r.kind == "floor" and (r.protocol, r.metric) in names]
         for row in own + floors:
-            found.setdefault((row["kind"], row["protocol"], row["metric"]), row)
+            found.setdefault((row.kind, row.protocol, row.metric), row)
     return list(found.values())
-
-
-def _read(path: Path) -> list[Record]:
-    try:
-        frame = pd.read_csv(path, dtype={"commit": str, "generator_sha256": str})
-    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
-        raise UserError(f"{path} cannot be read as a table ({error}); give a CSV file.") from error
-    missing = sorted(NEEDED - set(frame))
-    if missing:
-        raise UserError(
-            f"{path} is not a metric table of ours, for it has no column {missing[0]}; give a table "
-            "that the step tables wrote, such as results/E_metrics.csv."
-        )
-    return [
-        {
-            str(key): int(value) if key in INTEGERS else value
-            for key, value in row.items()
-            if not pd.isna(value)
-        }
-        | {str(key): None for key, value in row.items() if pd.isna(value)}
-        for row in frame.to_dict("records")
-    ]
 
 
 def local_paths(provenance: Any) -> list[str]:

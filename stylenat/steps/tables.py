@@ -6,6 +6,7 @@ from pathlib import Path
 from stylenat import command
 from stylenat.config import ExperimentConfig
 from stylenat.io import atomic, read_json
+from stylenat.records import MetricRecord, Throughput
 from stylenat.report.page import write_page
 from stylenat.report.published import read_published
 from stylenat.report.speeds import throughput_table
@@ -23,15 +24,13 @@ def run(
 ) -> None:
     experiments = [ExperimentConfig.from_dict(read_json(path)) for path in experiment]
     literature = read_published(published)
-    found = {
-        f"{path}, record {number}": record
-        for path in records
-        for number, record in enumerate(read_json(path))
-    }
+    remedy = "delete it and run its step again"
     if table == "throughput":
-        frame = throughput_table(list(found.values()), experiments, literature)
+        speeds = Throughput.read_lists(records, remedy)
+        frame = throughput_table(speeds, experiments, literature)
     else:
-        frame = metric_table(found, table, experiments[0], literature)
+        metrics = MetricRecord.read_lists(records, remedy)
+        frame = metric_table(metrics, table, experiments[0], literature)
     with atomic(output) as temporary:
         frame.to_csv(temporary, index=False)
     names = ", ".join(experiment.name for experiment in experiments)
