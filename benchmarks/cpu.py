@@ -1,8 +1,7 @@
 """What each of the CPU's own ways gains in sampling: the network with one of them, and without any.
 
-Cases: experiments, and the batch that sampling computes at once. The parts of the network that a way
-replaces are put in their plain form, then one way at a time is put back; all run in turn, for every
-number of threads.
+Cases: experiments, and the batch that sampling computes at once. The network without the ways of
+:mod:`stylenat.models.cpu`, with one of them and with all run in turn, for every number of threads.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.generator import build
@@ -27,64 +25,29 @@ from benchmarks.harness import (
 )
 from benchmarks.iteration import experiment
 from stylenat import command
-from stylenat.models import generator, layers
-from stylenat.models.blocks import windows
-from stylenat.models.instance_norm import InstanceNorm
+from stylenat.models import Generator, cpu, instance_norm
 from stylenat.runtime import select_device
 
-CASES = ("faces32:8", "ffhq256:1", "ffhq256-styleswin:1")
+CASES = ("faces32:8", "ffhq256:1")
 
-
-def onednn(self: nn.Linear, x: Tensor) -> Tensor:
-    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
-    return y
-
-
-def plain_upsample(self: Any, x: Tensor) -> Tensor:
-    x = self.reduction(self.norm(generator.double(x)))
-    return generator.residual(self.sin_pos_embed(self.alpha).to(x.dtype), x)
-
-
-# By name: what is replaced, its plain form, and the CPU's way.
-Way = tuple[Any, str, Callable[..., Any], Callable[..., Any]]
-WAYS: dict[str, Way] = {
-    "linear layers by oneDNN": (layers.PixelLinear, "forward", nn.Linear.forward, onednn),
-    "linear layers as convolutions": (
-        *(layers.PixelLinear, "forward", nn.Linear.forward),
-        layers.PixelLinear.forward,
+# By name: what is replaced, what by outside CPUs, and the CPU's way.
+WAYS: dict[str, tuple[Any, str, Callable[..., Any], Callable[..., Any]]] = {
+    "linear layers by oneDNN": (
+        *(cpu.PixelLinear, "forward"),
+        *(nn.Linear.forward, cpu.PixelLinear.forward),
     ),
-    "MLP in pieces": (
-        *(generator.MLP, "forward", lambda self, x: self.fc2(F.gelu(self.fc1(x)))),
-        generator.MLP.forward,
+    "norms by their definition": (
+        *(cpu, "normalise"),
+        *(instance_norm._normalise, cpu.normalise),
     ),
-    "upsampling's layers in pieces": (
-        *(generator.LevelUpsample, "forward", plain_upsample),
-        generator.LevelUpsample.forward,
-    ),
-    "AdaIN in pieces": (
-        *(generator.AdaIN, "forward", lambda self, x, style: InstanceNorm.apply(x, style)),
-        generator.AdaIN.forward,
-    ),
-    "windows in pieces": (
-        *(windows, "prefers_pieces", lambda x: False),
-        windows.prefers_pieces,
-    ),
-    "residuals in place": (generator, "residual", lambda x, y: x + y, generator.residual),
 }
-BASE = "linear layers by oneDNN"  # in all networks but "plain" and those with other linear layers
+NETWORKS = {"neither": (), **{name: (name,) for name in WAYS}, "both": tuple(WAYS)}
 
 
-def install(names: tuple[str, ...]) -> None:
-    """From now on, networks have these ways, and not the others."""
-    for owner, part, plain, _ in WAYS.values():
-        setattr(owner, part, plain)
-    for owner, part, _, way in map(WAYS.__getitem__, names):
-        setattr(owner, part, way)
-
-
-def forward(network: generator.Generator, z: Tensor, ways: tuple[str, ...]) -> Program:
+def forward(network: Generator, z: Tensor, ways: tuple[str, ...]) -> Program:
     def run() -> None:
-        install(ways)
+        for name, (owner, part, elsewhere, way) in WAYS.items():
+            setattr(owner, part, way if name in ways else elsewhere)
         with torch.inference_mode():
             network(z)
 
@@ -97,35 +60,27 @@ def measure(case: str, threads: int, device: torch.device, seconds: float) -> Ro
     config = experiment(name, 16).model
     network = build(config, device)
     z = torch.randn(int(batch), config.style_dim)
-    ways: dict[str, tuple[str, ...]] = {"plain": (), BASE: (BASE,)}
-    for way, (owner, *_) in WAYS.items():
-        if owner is layers.PixelLinear:
-            ways[way] = (way,)
-        elif owner is not windows or config.block[-1] == "windows":
-            ways[way] = (BASE, way)
-    programs = {name: forward(network, z, names) for name, names in ways.items()}
+    programs = {name: forward(network, z, ways) for name, ways in NETWORKS.items()}
     times = {n: summary(v) for n, v in in_turn(programs, device, seconds).items()}
     return {"case": case, "threads": threads, "times": times}
 
 
 def table(rows: list[Row]) -> str:
-    """One line for each case, number of threads and way; a gain is over the line it names."""
-    header = ("", "threads", "network", "rounds", "ms", "quartiles", "gain", "over")
-    lines = []
-    for row in rows:
-        for name, times in row["times"].items():
-            linear = name == "plain" or WAYS[name][0] is layers.PixelLinear
-            other = "plain" if linear else BASE
-            lines.append(
-                [
-                    *(row["case"], str(row["threads"]), name, str(times["rounds"])),
-                    f"{times['ms']:.4g}",
-                    f"{times['ms_q25']:.4g}–{times['ms_q75']:.4g}",
-                    f"{row['times'][other]['ms'] / times['ms']:.3f}",
-                    other,
-                ]
-            )
-    return markdown(header, lines)
+    """One line for each case, number of threads and network."""
+    header = ("case", "threads", "network", "rounds", "ms", "quartiles", "times as fast as neither")
+    return markdown(
+        header,
+        [
+            [
+                *(row["case"], str(row["threads"]), name, str(times["rounds"])),
+                f"{times['ms']:.4g}",
+                f"{times['ms_q25']:.4g} to {times['ms_q75']:.4g}",
+                f"{row['times']['neither']['ms'] / times['ms']:.2f}",
+            ]
+            for row in rows
+            for name, times in row["times"].items()
+        ],
+    )
 
 
 def run(

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from stylenat.errors import ConfigError, UserError
-from stylenat.models.layers import EqualLinear, PixelLinear
+from stylenat.models.cpu import PixelLinear
+from stylenat.models.layers import EqualLinear
 from stylenat.precision import products, resolve
 from stylenat.training.build import build_trainer
 from stylenat.training.checkpoint import provenance

@@ -11,7 +11,6 @@ from stylenat.config import ModelConfig
 from stylenat.errors import ConfigError, UserError
 from stylenat.io import write_json
 from stylenat.models import Generator, load_generator, read_header, save_generator
-from stylenat.models.blocks import windows
 from stylenat.models.blocks.base import relative_position_index
 from stylenat.models.blocks.windows import WindowAttention, window_attention
 from stylenat.records import Provenance
@@ -77,10 +76,8 @@ def by_definition(q, k, v, rpb, window, shift):
     return out
 
 
-@pytest.mark.parametrize("piece", [1, windows.PIECE_NUMBERS], ids=["in pieces", "whole"])
 @pytest.mark.parametrize(("side", "window", "shift"), [(4, 4, 0), (8, 4, 0), (8, 4, 2), (12, 4, 2)])
-def test_window_attention_is_its_definition(monkeypatch, side, window, shift, piece):
-    monkeypatch.setattr(windows, "PIECE_NUMBERS", piece)
+def test_window_attention_is_its_definition(side, window, shift):
     q, k, v = (normal(name, (2, 2, side, side, 4)).double() for name in "qkv")
     rpb = normal("rpb", (2, 2 * window - 1, 2 * window - 1)).double()
     bias = rpb.flatten(1)[:, relative_position_index(window)].view(2, *(window,) * 4)

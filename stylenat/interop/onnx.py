@@ -75,20 +75,18 @@ def to_onnx(generator: Generator, source: str, facts: dict[str, str]) -> bytes:
         warnings.simplefilter("ignore")
         with torch.no_grad():
             network.eval()(example)  # makes the tables that the trace takes for constants
-        # The exporter of torch.export takes ten times as long, and needs onnxscript. Without gradients
-        # maps would be worked through in pieces, of a number that depends on the batch.
-        with torch.enable_grad():
-            torch.onnx.export(
-                network,
-                (example,),
-                file,  # type: ignore[arg-type]  # this exporter takes file objects
-                dynamo=False,
-                opset_version=OPSET,
-                do_constant_folding=False,  # would store the bias of every pixel
-                input_names=[source],
-                output_names=outputs,
-                dynamic_axes={name: {0: "batch"} for name in (source, *outputs)},
-            )
+        # The exporter of torch.export takes ten times as long, and needs onnxscript.
+        torch.onnx.export(
+            network,
+            (example,),
+            file,  # type: ignore[arg-type]  # this exporter takes file objects
+            dynamo=False,
+            opset_version=OPSET,
+            do_constant_folding=False,  # would store the bias of every pixel
+            input_names=[source],
+            output_names=outputs,
+            dynamic_axes={name: {0: "batch"} for name in (source, *outputs)},
+        )
     model = onnx.load_from_string(file.getvalue())
     onnx.helper.set_model_props(model, facts)
     return bytes(model.SerializeToString())

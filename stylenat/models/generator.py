@@ -18,17 +18,14 @@ from torch.utils.checkpoint import checkpoint
 from stylenat.blocks import BLOCKS
 from stylenat.config import ModelConfig
 from stylenat.models.blocks import AttentionLayer
-from stylenat.models.instance_norm import InstanceNorm, parts
+from stylenat.models.cpu import PixelLinear, by_rows
+from stylenat.models.instance_norm import InstanceNorm
 from stylenat.models.layers import (
     LEAKY_GAIN,
     LEAKY_SLOPE,
     EqualLinear,
-    PixelLinear,
     Upsample,
     at_least_float32,
-    pieces,
-    pixelwise,
-    prefers_pieces,
 )
 
 START_SIDE = 4  # of the constant input
@@ -65,27 +62,13 @@ class AdaIN(nn.Module):
         self.style = EqualLinear(style_dim, 2 * channels)
 
     def forward(self, x: Tensor, style: Tensor) -> Tensor:
-        x = at_least_float32(x)
-        if prefers_pieces(x):
-            return self._in_pieces(x, x.mean((1, 2), keepdim=True), *parts(style))
-        return InstanceNorm.apply(x, style)
-
-    @staticmethod
-    def _in_pieces(x: Tensor, mean: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-        """The same, reading x twice and writing nothing but the result."""
-        _, height, width, channels = x.shape
-        squares = torch.zeros_like(mean)
-        for (piece,) in pieces(x, channels=channels):
-            squares += (piece - mean).square_().sum((1, 2), keepdim=True)
-        scale = torch.rsqrt(squares / (height * width) + 1e-5)
-        y = torch.empty_like(x, memory_format=torch.contiguous_format)
-        for piece, target in pieces(x, y, channels=channels):
-            torch.addcmul(beta, (piece - mean).mul_(scale), gamma, out=target)
-        return y
+        return InstanceNorm.apply(at_least_float32(x), style)
 
 
 class MLP(nn.Module):
     """Two linear layers around an exact (erf) GELU."""
+
+    __call__: Callable[..., Tensor]
 
     def __init__(self, channels: int, ratio: float):
         super().__init__()
@@ -93,16 +76,9 @@ class MLP(nn.Module):
         self.fc1 = PixelLinear(channels, hidden)
         self.fc2 = PixelLinear(hidden, channels)
 
+    @by_rows
     def forward(self, x: Tensor) -> Tensor:
-        def layers(x: Tensor) -> Tensor:
-            return self.fc2(F.gelu(self.fc1(x)))
-
-        return pixelwise(layers, x, outputs=x.shape[-1], widest=self.fc1.out_features)
-
-
-def residual(x: Tensor, y: Tensor) -> Tensor:
-    """x + y, in the memory of y where that is possible and no gradient needs it."""
-    return x + y if torch.is_grad_enabled() or x.dtype != y.dtype else y.add_(x)
+        return self.fc2(F.gelu(self.fc1(x)))
 
 
 class StyleBlock(nn.Module):
@@ -116,14 +92,15 @@ class StyleBlock(nn.Module):
         self.mlp = MLP(channels, config.mlp_ratio)
 
     def forward(self, x: Tensor, style1: Tensor, style2: Tensor) -> Tensor:
-        x = residual(x, self.attn(self.norm1(x, style1)))
-        return residual(x, self.mlp(self.norm2(x, style2)))
+        x = x + self.attn(self.norm1(x, style1))
+        return x + self.mlp(self.norm2(x, style2))
 
 
 class SinusoidalEmbedding(nn.Module):
     """Sines and cosines of the pixel's column, then of its row, times a scale: a map
     (side, side, channels)."""
 
+    __call__: Callable[..., Tensor]
     axis: Tensor
 
     def __init__(self, side: int, channels: int):
@@ -165,14 +142,8 @@ class LevelUpsample(nn.Module):
         self.sin_pos_embed = SinusoidalEmbedding(side, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = double(x)
-
-        def layers(x: Tensor) -> Tensor:
-            return self.reduction(self.norm(x))
-
-        outputs = self.reduction.out_features
-        x = pixelwise(layers, x, outputs, widest=max(x.shape[-1], outputs))
-        return residual(self.sin_pos_embed(self.alpha).to(x.dtype), x)
+        x = self.reduction(self.norm(double(x)))
+        return x + self.sin_pos_embed(self.alpha).to(x.dtype)
 
 
 class Level(nn.Module):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from stylenat.models import cpu
 from stylenat.models.attention import available_backends
 from stylenat.torch_types import Function
 
@@ -45,8 +46,9 @@ class InstanceNorm(Function):
             spread, mean = torch.var_mean(x, (1, 2), correction=0, keepdim=True)
             y: Tensor = ctx.fused.normalise(x, mean, spread, style, EPSILON)
         else:
-            normalise = _normalise if x.device.type == "cpu" else _normalise_at_once
-            y, mean, spread = normalise(x, *parts(style))
+            normalise = cpu.normalise if x.device.type == "cpu" else _normalise
+            gamma, beta = parts(style)
+            y, mean, spread = normalise(x, gamma, beta, EPSILON)
         ctx.save_for_backward(x, mean, spread, style)
         return y
 
@@ -63,18 +65,12 @@ class InstanceNorm(Function):
         return dx, dstyle
 
 
-def _normalise(x: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _normalise(
+    x: Tensor, gamma: Tensor, beta: Tensor, epsilon: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """As :class:`InstanceNorm`; also the means, and the factors to unit variance (B, 1, 1, C)."""
-    mean = x.mean((1, 2), keepdim=True)
-    centred = x - mean
-    scale = torch.rsqrt(centred.square().mean((1, 2), keepdim=True) + EPSILON)
-    return torch.addcmul(beta, centred.mul_(scale), gamma), mean, scale
-
-
-def _normalise_at_once(x: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The same reading x twice, which is the faster way on GPUs, but not on CPUs."""
     variance, mean = torch.var_mean(x, (1, 2), correction=0, keepdim=True)
-    scale = torch.rsqrt(variance + EPSILON)
+    scale = torch.rsqrt(variance + epsilon)
     factor = scale * gamma
     shift = torch.addcmul(beta, mean, factor, value=-1)
     return torch.addcmul(shift, x, factor), mean, scale

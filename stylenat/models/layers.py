@@ -4,7 +4,6 @@ Names of parameters and buffers are those of the published checkpoints.
 """
 
 import math
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -17,60 +16,10 @@ from stylenat.torch_types import Function
 LEAKY_SLOPE = 0.2
 LEAKY_GAIN = math.sqrt(2)  # keeps the variance through a leaky ReLU (StyleGAN2)
 
-# On a CPU, a map larger than the cache costs more to bring into being (page faults) and to read
-# again than most of what is computed on it. Pieces of this many numbers stay in the cache.
-PIECE_NUMBERS = 1 << 20
-
 
 def at_least_float32(x: Tensor) -> Tensor:
     """x, or its float32 copy where it has fewer bits: what statistics and losses are taken of."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def prefers_pieces(x: Tensor) -> bool:
-    """Whether to work through maps like x piece by piece: on a CPU, without gradients to record,
-    unless a compiler does it better."""
-    eager = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
-    return x.device.type == "cpu" and eager
-
-
-def pieces(*maps: Tensor, channels: int) -> Iterator[tuple[Tensor, ...]]:
-    """Views of the same rows of each map (B, H, W, …), of at most :data:`PIECE_NUMBERS` numbers
-    if pixels had so many ``channels``."""
-    batch, _, width = maps[0].shape[:3]
-    rows = max(1, PIECE_NUMBERS // (batch * width * channels))
-    return zip(*(x.split(rows, 1) for x in maps), strict=True)
-
-
-def pixelwise(layers: Callable[[Tensor], Tensor], x: Tensor, outputs: int, widest: int) -> Tensor:
-    """``layers(x)`` for layers that see one pixel at a time: (B, H, W, C) → (B, H, W, outputs).
-
-    ``widest`` is the largest number of channels on the way.
-    """
-    if not prefers_pieces(x):
-        return layers(x)
-    y = x.new_empty(*x.shape[:3], outputs)
-    for source, target in pieces(x, y, channels=widest):
-        target.copy_(layers(source))
-    return y
-
-
-class PixelLinear(nn.Linear):
-    """Linear layer on every pixel of a map: (B, H, W, inputs) → (B, H, W, outputs).
-
-    Outside training, on a CPU, as the convolution it equals: in float32 PyTorch has linear layers
-    done by its BLAS, and convolutions by oneDNN, which on some processors makes twice as much of
-    the vector units. Training keeps the roundings that the reference's numbers were recorded
-    with: the first steps of Adam, which follow signs, enlarge others.
-    """
-
-    __call__: Callable[..., Tensor]
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.training or x.device.type != "cpu" or x.dtype != torch.float32:
-            return super().forward(x)
-        weight = self.weight[:, :, None, None]
-        return F.conv2d(x.permute(0, 3, 1, 2), weight, self.bias).permute(0, 2, 3, 1)
 
 
 class BiasedLeakyReLU(nn.Module):

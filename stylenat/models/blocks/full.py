@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from stylenat.config import ModelConfig
 from stylenat.models.blocks.base import AttentionLayer, relative_position_index
-from stylenat.models.layers import PixelLinear
+from stylenat.models.cpu import PixelLinear
 
 HELD_SIDE = 4  # the one level whose index table checkpoints of the reference hold
 

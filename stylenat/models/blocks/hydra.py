@@ -11,7 +11,7 @@ from stylenat.config import ModelConfig
 from stylenat.models.attention import hydra_attention
 from stylenat.models.attention.tables import head_table
 from stylenat.models.blocks.base import AttentionLayer
-from stylenat.models.layers import PixelLinear
+from stylenat.models.cpu import PixelLinear
 
 
 class HydraAttention(AttentionLayer):

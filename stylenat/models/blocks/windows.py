@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from stylenat.blocks.windows import shift_of, spans, window_side
 from stylenat.config import ModelConfig
 from stylenat.models.blocks.base import AttentionLayer, relative_position_index
-from stylenat.models.layers import PIECE_NUMBERS, PixelLinear, prefers_pieces
+from stylenat.models.cpu import PixelLinear
 
 
 def window_attention(
@@ -43,15 +43,11 @@ def window_attention(
         result = result.view(batch, *grid, heads, y, x, channels).permute(0, 3, 1, 4, 2, 5, 6)
         return result.reshape(batch, heads, grid[0] * y, grid[1] * x, channels)
 
+    across = spans(width, window, shift)
     strips = []
     for top, rows, y in spans(height, window, shift):
-        step = rows
-        if prefers_pieces(q):
-            step = y * max(1, PIECE_NUMBERS // (4 * batch * heads * y * width * channels))
-        for start in range(top, top + rows, step):
-            part = slice(start, min(start + step, top + rows))
-            across = spans(width, window, shift)
-            strips.append(torch.cat([strip(part, slice(a, a + n), y, x) for a, n, x in across], 3))
+        part = slice(top, top + rows)
+        strips.append(torch.cat([strip(part, slice(a, a + n), y, x) for a, n, x in across], 3))
     return torch.cat(strips, 2)
 
 
