@@ -32,11 +32,14 @@ NAMES = ["f", "f-seed1", "f-seed2", "f-hour"]
 # ------------------------------------------------------------------------------ what is there
 
 
-@pytest.mark.parametrize("document", docs.DOCUMENTS)
+@pytest.mark.parametrize(
+    "document", ["README.md", "docs/small-data.md", "docs/ladder.md", "docs/latent-tools.md"]
+)
 def test_blocks_are_what_their_files_say(document):
-    for _, name, text in re.findall(
-        r"(<!-- (docs/[\w.-]+) -->\n)(.*?)<!-- end -->", (ROOT / document).read_text(), re.DOTALL
-    ):
+    content = (ROOT / document).read_text()
+    blocks = re.findall(r"<!-- (docs/[\w.-]+) -->\n(.*?)<!-- end -->", content, re.DOTALL)
+    assert blocks
+    for name, text in blocks:
         assert text == (ROOT / name).read_text(), f"{name} in {document}: run make docs"
 
 

@@ -44,7 +44,7 @@ def test_the_constraints_lie_in_pyprojects_ranges():
 @pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda path: path.stem)
 def test_an_environment_has_the_constraints_versions(environment):
     pinned = pins(pip_section(environment))
-    assert pinned == {name: CONSTRAINTS.get(name) for name in pinned}
+    assert pinned and pinned == {name: CONSTRAINTS.get(name) for name in pinned}
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS, ids=lambda path: path.stem)

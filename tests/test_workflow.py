@@ -89,7 +89,9 @@ def test_the_sources_are_formatted(command):
 
 def test_every_rule_runs_the_module_it_logs_for():
     """Rule = module = folder of logs; a second rule over the same module inherits its command."""
-    for path in sorted((ROOT / "workflow/rules").glob("*.smk")):
+    files = sorted((ROOT / "workflow/rules").glob("*.smk"))
+    assert files
+    for path in files:
         for rule in re.split(r"^(?=rule |use rule )", path.read_text(), flags=re.MULTILINE)[1:]:
             inherited, own = re.match(r"(?:use rule (\w+) as|rule) (\w+)", rule).groups()
             runs = re.search(r'stylenat\.steps\.(\w+) |step\("(\w+)"\)', rule)
