@@ -1,7 +1,7 @@
 """Steps killed, or without disk space, at a write: the same command again gives the same bytes.
 
-A few points of every step here, all with ``pytest -m slow tests/test_crash.py``; docs/crash-points.md
-has their table.
+A few points of every step here, all with ``pytest -m slow tests/test_crash.py``. Their table is in
+docs/crash-points.md.
 """
 
 import json
@@ -12,15 +12,28 @@ import pytest
 
 from stylenat.io import atomic
 from tests.crash import DONE, REFUSED, STEPS
-from tests.project import run
+from tests.project import ROOT, run
+
+# Transactions, renames and syncs; writes are those of the libraries.
+CALLS = ("lmdb", "os.replace", "os.fsync")
 
 
 def tried(step: str, folder, *points: str) -> list[dict]:
     done = run(sys.executable, "-m", "tests.crash", step, str(folder), *points)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert set(result["calls"]) >= {"os.replace", "os.fsync"}, "the shim sees what happens"
+    assert [result["calls"].count(name) for name in CALLS] == documented(step)
     return result["found"]
+
+
+def documented(step: str) -> list[int]:
+    """How often the table of the documentation says that a step makes each of these calls."""
+    lines = (ROOT / "docs/crash-points.md").read_text().splitlines()
+    start = next(n for n, line in enumerate(lines) if line.startswith("| step |")) + 2
+    row = lines[start + list(STEPS).index(step)]
+    assert row.startswith(f"| `{step.partition('-')[0]}`")
+    _, _, _, *counts, _, _ = (cell.strip() for cell in row.split("|"))
+    return [int(count or 0) for count in counts]
 
 
 def check(found: list[dict]) -> None:
