@@ -1,7 +1,7 @@
 """The chain through profiles/slurm on a real Slurm, and what goes wrong on one (`make test-slurm`).
 
 Not collected by `make test`: it takes minutes, and a machine on which a cluster can be started. The
-chain runs beside the faults, because both spend most of their time waiting.
+chain and the faults are all started at once, because they spend most of their time waiting.
 """
 
 import re
@@ -24,13 +24,14 @@ CONFIG = ROOT / "tests/slurm/config.yaml"
 TARGETS = ("results/faces32/metrics/4.fd_lite0.json", "results/faces32_throughput.csv")
 DATA = "results/data/few.lmdb"
 LONG = 40  # iterations of the segment whose node goes down
+STATE = f"results/faces32/train/{LONG}.state"
 PATIENCE = 600  # seconds; a machine may be busy
-# Snakemake that asks Slurm every two seconds. Its plugin waits ten seconds longer each time that no
-# job has ended since.
+# Snakemake that asks Slurm every second. Its plugin waits ten seconds longer each time that no job has
+# ended since.
 SNAKEMAKE = """\
 from snakemake.cli import main
 from snakemake_executor_plugin_slurm import Executor
-Executor.next_seconds_between_status_checks = property(lambda self: 2, lambda self, seconds: None)
+Executor.next_seconds_between_status_checks = property(lambda self: 1, lambda self, seconds: None)
 main()
 """
 
@@ -58,10 +59,6 @@ class Clone:
         with open(self.folder / "said", "w") as said:
             return subprocess.Popen(command, cwd=self.folder, stdout=said, stderr=said)
 
-    def run(self, *arguments: str) -> tuple[int, str]:
-        """(exit status, what Snakemake said)."""
-        return self.start(*arguments).wait(timeout=PATIENCE), self.said
-
     @property
     def said(self) -> str:
         return (self.folder / "said").read_text()
@@ -83,32 +80,43 @@ def clone(folder: Path, *changes: tuple[str, str]) -> Clone:
     return Clone(folder)
 
 
-@pytest.fixture(scope="module")
-def chain(restart, tmp_path_factory) -> Iterator[tuple[Clone, subprocess.Popen]]:
-    """The chain, under way on two nodes."""
-    nodes = (("nodes: &nodes 1", "nodes: &nodes 2"), ("# mpi: srun", "mpi: srun"))
-    it = clone(tmp_path_factory.mktemp("chain"), *nodes)
-    process = it.start("--configfile", str(CONFIG), "--", *TARGETS)
+def started(
+    it: Clone, *targets: str, overlays: tuple[str, ...] = (), options: tuple[str, ...] = ()
+) -> Iterator[tuple[Clone, subprocess.Popen]]:
+    """A clone and Snakemake at work in it, which is ended with the tests."""
+    process = it.start(*options, "--configfile", str(CONFIG), *overlays, "--", *targets)
     yield it, process
     process.terminate()
     process.wait()
 
 
 @pytest.fixture(scope="module")
-def spare(chain, tmp_path_factory) -> Clone:
-    """A clone whose jobs go to the last node, beside the chain."""
-    folder = tmp_path_factory.mktemp("spare")
+def chain(restart, tmp_path_factory) -> Iterator[tuple[Clone, subprocess.Popen]]:
+    """The chain, under way on two nodes."""
+    nodes = (("nodes: &nodes 1", "nodes: &nodes 2"), ("# mpi: srun", "mpi: srun"))
+    yield from started(clone(tmp_path_factory.mktemp("chain"), *nodes), *TARGETS)
+
+
+@pytest.fixture(scope="module")
+def segment(chain, tmp_path_factory) -> Iterator[tuple[Clone, subprocess.Popen]]:
+    """A long segment, under way on the last node, beside the chain."""
     partitions = (
         ("partition: cpu", "partition: spare"),
         ("&gpu-partition gpu", "&gpu-partition spare"),
     )
-    it = clone(folder, *partitions)
+    it = clone(tmp_path_factory.mktemp("segment"), *partitions)
     length = f"{{iterations: {LONG}, segment: {LONG}}}"
-    (folder / "overlay.yaml").write_text(f"experiments: {{faces32: {{run: {length}}}}}")
-    return it
+    (it.folder / "overlay.yaml").write_text(f"experiments: {{faces32: {{run: {length}}}}}")
+    yield from started(it, STATE, overlays=("overlay.yaml",))
 
 
-OVERLAY = ("--configfile", str(CONFIG), "overlay.yaml", "--")
+@pytest.fixture(scope="module")
+def failing(segment, tmp_path_factory) -> Iterator[tuple[Clone, subprocess.Popen]]:
+    """Two jobs that fail, one by what it asks for and one by what it takes."""
+    asked = ("initialise:slurm_partition=night", "pack:mem_mb=20")
+    options = ("--keep-going", "--retries", "0", "--set-resources", *asked)
+    it = clone(tmp_path_factory.mktemp("failing"))
+    yield from started(it, "results/faces32/train/0.state", DATA, options=options)
 
 
 def wait_for(
@@ -120,41 +128,42 @@ def wait_for(
         time.sleep(0.2)
 
 
-def test_a_refused_submission_is_said_and_ends_the_run(spare):
-    night = ("--retries", "0", "--set-resources", "pack:slurm_partition=night")
-    status, said = spare.run(*night, *OVERLAY, DATA)
-    assert status == 1 and "invalid partition specified: night" in said
-
-
-def test_a_controller_that_is_started_again_is_waited_for(restart, chain):
-    it, process = chain
-    wait_for(lambda: "has been submitted" in it.said, process)
+def test_a_controller_that_is_started_again_is_waited_for(restart, chain, segment, failing):
+    for it, process in (chain, segment):
+        # A job that the controller has begun to start, and does not find on its node afterwards, would wait
+        # for two minutes.
+        wait_for((it.folder / "results/logs/initialise/faces32.0.log").exists, process)
     restart()
-    assert process.poll() is None, it.said
+    for it, process in (chain, segment):
+        assert process.poll() is None, it.said
 
 
-def test_a_job_that_takes_more_memory_than_it_asked_for(spare):
-    little = ("--retries", "0", "--set-resources", "pack:mem_mb=20")
-    status, said = spare.run(*little, *OVERLAY, DATA)
-    # Without cgroups Slurm says FAILED, elsewhere OUT_OF_MEMORY.
-    assert status == 1 and re.search("SLURM status is: '(FAILED|OUT_OF_MEMORY)'", said)
-    log = re.search(r"log: (\S+\.log)\)", said)[1]
-    assert "exceeded memory limit" in Path(log).read_text()
-
-
-def test_a_node_that_goes_down_in_mid_segment(spare):
-    """In the run that makes what the two before could not."""
-    state = f"results/faces32/train/{LONG}.state"
-    process = spare.start(*OVERLAY, state)
-    wait_for((spare.folder / f"{state}.records").exists, process)
+def test_a_node_that_goes_down_in_mid_segment(segment):
+    it, process = segment
+    wait_for((it.folder / f"{STATE}.records").exists, process)
     subprocess.run(
         ["scontrol", "update", "nodename=node4", "state=down", "reason=test"], check=True
     )
     waiting = ["squeue", "--noheader", "--partition=spare", "--states=PENDING"]
     wait_for(lambda: subprocess.check_output(waiting) != b"", process)
     subprocess.run(["scontrol", "update", "nodename=node4", "state=resume"], check=False)
-    assert process.wait(timeout=PATIENCE) == 0, spare.said
-    assert (spare.folder / state).exists()
+    assert process.wait(timeout=PATIENCE) == 0, it.said
+    assert (it.folder / STATE).exists()
+
+
+def test_a_refused_submission_is_said(failing):
+    it, process = failing
+    assert process.wait(timeout=PATIENCE) == 1
+    assert "invalid partition specified: night" in it.said
+
+
+def test_a_job_that_takes_more_memory_than_it_asked_for(failing):
+    it, process = failing
+    assert process.wait(timeout=PATIENCE) == 1
+    # Without cgroups Slurm says FAILED, elsewhere OUT_OF_MEMORY.
+    assert re.search("SLURM status is: '(FAILED|OUT_OF_MEMORY)'", it.said), it.said
+    logs = (Path(path).read_text() for path in re.findall(r"log: (\S+\.log)\)", it.said))
+    assert any("exceeded memory limit" in log for log in logs)
 
 
 def test_the_chain_on_two_nodes(chain):
