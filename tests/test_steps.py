@@ -23,10 +23,10 @@ def parts(verb: str, monkeypatch) -> tuple[argparse.ArgumentParser, Callable[...
 
 
 def expected(action: argparse.Action) -> Any:
-    """The type of the parameter that gets what an option was given, None if that is not to be told."""
+    """The type of the parameter for an option; None where the parser does not tell it."""
     of = bool if action.nargs == 0 else action.type or str
     if not isinstance(of, type):
-        return None  # made by a function, whose type the type checker does not see
+        return None  # what a function returns
     return Sequence[of] if action.nargs else of
 
 
