@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 
 from stylenat.cli import verbs
-from tests.tiny import experiment
-from tests.weights import fill
 
 
 def stylenat(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -38,14 +36,7 @@ def test_help_of_a_verb_is_that_of_the_step():
     assert "usage: stylenat sample [-h]" in stylenat("sample", "--help").stdout
 
 
-def test_a_verb_runs_its_step_and_logs_how_to_repeat_it(tmp_path):
-    from stylenat.models import Generator, save_generator
-    from stylenat.records import Provenance
-
-    generator = Generator(experiment().model)
-    generator.load_state_dict(fill(generator.state_dict()))
-    weights = tmp_path / "x.safetensors"
-    save_generator(weights, generator, Provenance(step=0))
+def test_a_verb_runs_its_step_and_logs_how_to_repeat_it(weights, tmp_path):
     arguments = ("--weights", weights, "--seeds", "4", "--output", tmp_path)
     result = stylenat("sample", *arguments)
     assert result.returncode == 0, result.stderr

@@ -1,6 +1,7 @@
 """The package as a library: names that are imported when they are used, arrays in, numbers out."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,21 +11,9 @@ import pytest
 from PIL import Image
 
 import stylenat
-from stylenat.models import Generator, save_generator
-from stylenat.records import Provenance
 from stylenat.steps import sample
-from tests.tiny import experiment
-from tests.weights import fill
 
 README = Path(__file__).parents[1] / "README.md"
-
-
-@pytest.fixture
-def weights(tmp_path):
-    generator = Generator(experiment().model)
-    generator.load_state_dict(fill(generator.state_dict()))
-    save_generator(tmp_path / "x.safetensors", generator, Provenance(step=0))
-    return tmp_path / "x.safetensors"
 
 
 def test_importing_the_package_imports_no_library():
@@ -70,5 +59,6 @@ def test_the_lines_in_the_readme_run(weights, tmp_path, monkeypatch):
     (lines,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     for name, seed in (("real", 0), ("generated", 1)):
         np.save(tmp_path / f"{name}.npy", np.random.default_rng(seed).standard_normal((300, 8)))
+    shutil.copy(weights, tmp_path / "x.safetensors")
     monkeypatch.chdir(tmp_path)
     exec(re.sub(r'"results/\S+\.safetensors"', '"x.safetensors"', lines), {})  # noqa: S102
