@@ -18,6 +18,7 @@ from stylenat.metrics.flops import mapping_flops, synthesis_flops
 from stylenat.metrics.memory import peak_memory
 from stylenat.models import Generator
 from stylenat.models.attention import default_backend
+from stylenat.models.self_check import check_kernels
 from stylenat.precision import layers, products, resolve
 from stylenat.records import Throughput
 
@@ -69,6 +70,8 @@ def throughput(
     """
     device = next(generators[0].parameters()).device
     precision = resolve(protocol.precision or dtype, device)
+    for generator in generators:
+        check_kernels(generator.config, device, precision, gradients=False)
     jobs = [(g, part) for g in generators for part in protocol.parts]
     with _computing(precision, device):
         works = eager = [_work(generator, part, batch_size) for generator, part in jobs]

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from stylenat.models import cpu
-from stylenat.models.attention import available_backends
+from stylenat.models.attention import kernels_serve
+from stylenat.models.attention.requirements import ADAIN
 from stylenat.torch_types import Function
 
 EPSILON = 1e-5
@@ -16,9 +17,9 @@ EPSILON = 1e-5
 
 def kernels(x: Tensor) -> ModuleType | None:
     """The Triton kernels, where they serve maps like x."""
-    if x.device.type == "cpu" or x.dtype != torch.float32 or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or x.dtype != torch.float32:
         return None
-    if "triton" not in available_backends():
+    if not kernels_serve(ADAIN, x.device):
         return None
     from stylenat.models import instance_norm_ops  # not everyone has Triton
 

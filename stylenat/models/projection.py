@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from stylenat.models.generator import Generator
+from stylenat.models.self_check import check_kernels
 from stylenat.precision import products
 
 RATE = 0.1  # largest learning rate
@@ -50,6 +51,7 @@ def project(
     looked at with noise of standard deviation ``noise``, ramped down, drawn by ``seed``: the same seed
     gives the same w on the same CPU.
     """
+    check_kernels(generator.config, start.device, "float32", gradients=True)
     random = torch.Generator().manual_seed(seed)
     w = start.detach().clone().requires_grad_()
     optimizer = torch.optim.Adam([w], betas=(0.9, 0.999))

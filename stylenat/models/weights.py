@@ -14,6 +14,7 @@ from stylenat.hub import local_weights
 from stylenat.io import Json, atomic, brief, described
 from stylenat.models.generator import Generator
 from stylenat.models.latents import computed_mean_style
+from stylenat.models.self_check import check_kernels
 from stylenat.records import Provenance
 
 MEAN_W = "mean_w"  # the tensor beside those of the network
@@ -94,4 +95,5 @@ def load_generator(source: str | Path, device: str | torch.device = "cpu") -> Ge
     tensors = load_file(path)
     generator.mean_w = tensors.pop(MEAN_W, None)
     generator.load_state_dict(tensors)
+    check_kernels(config, device, "float32", gradients=False)
     return generator.to(device).eval().requires_grad_(False)

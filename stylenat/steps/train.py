@@ -25,6 +25,7 @@ from stylenat.data.store import ImageStore
 from stylenat.errors import UserError
 from stylenat.io import Json, alone, read_json
 from stylenat.models import save_generator
+from stylenat.models.self_check import check_kernels
 from stylenat.records import DataIdentity
 from stylenat.runtime import select_device
 from stylenat.training import distributed
@@ -115,6 +116,9 @@ def run(
             )
             command.log.info("precision: %s", trainer.precision)
             loop.resume()
+            # Here, because ranks next wait for each other in the first iteration, which has time
+            # for compiling.
+            check_kernels(config.model, world.device, trainer.precision, gradients=True)
             if world.is_main:
                 trackers.start(trainer.step)
             with command.progress(

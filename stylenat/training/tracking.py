@@ -19,6 +19,7 @@ from stylenat.config import ExperimentConfig
 from stylenat.io import Json
 from stylenat.models import Generator
 from stylenat.models.latents import generate
+from stylenat.models.self_check import check_kernels
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +124,8 @@ class Trackers:
 
         def draw() -> None:
             if self.active:
+                device = next(generator.parameters()).device
+                check_kernels(generator.config, device, "float32", gradients=False)
                 self._each("images", step, np.stack(list(generate(generator, SAMPLE_SEEDS))))
 
         self._submit(draw)

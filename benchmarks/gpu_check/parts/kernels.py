@@ -2,6 +2,7 @@
 
 import math
 import multiprocessing
+import time
 from functools import partial
 
 import torch
@@ -9,7 +10,10 @@ from torch import Tensor
 
 from benchmarks.attention import Case, cases
 from benchmarks.gpu_check.check import Check, first_line
+from benchmarks.harness import ffhq
+from stylenat.models import self_check
 from stylenat.models.attention import default_backend, hydra_attention
+from stylenat.models.attention.requirements import faults
 
 # Precision: dtype, what matrix products may do, largest error relative to the largest number.
 PRECISIONS = {
@@ -56,6 +60,22 @@ def run(check: Check) -> None:
             f"{len(mine) - len(bad)} of {len(mine)} cases of {len(levels)}"
             + (f"; wrong: {', '.join(bad)}." if bad else "."),
         )
+    _self_check(check)
+
+
+def _self_check(check: Check) -> None:
+    """What every job asks of its kernels, and how long it takes once most of them are compiled."""
+    question = "Do the kernels pass the check before a job?"
+    if default_backend(check.device) != "triton":
+        check.verdict(question, None, "Plain PyTorch computes here.")
+        return
+    times = []
+    for precision in self_check.TOLERANCES:
+        begun = time.monotonic()
+        self_check.check_kernels(ffhq(256), check.device, precision, gradients=True)
+        times.append(f"{precision} {time.monotonic() - begun:.1f} s")
+    wrong = [f"{family}: {fault}" for family, fault in faults.items()]
+    check.verdict(question, not wrong, "; ".join(wrong or times) + ".")
 
 
 def _outcomes(check: Check, compare, tasks):

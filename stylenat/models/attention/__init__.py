@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stylenat.blocks.hydra import HeadGroup
-from stylenat.models.attention.requirements import triton_fault
+from stylenat.models.attention.requirements import ATTENTION, faults, triton_fault
 from stylenat.precision import without_autocast
 from stylenat.torch_types import constant_result
 
@@ -75,9 +75,14 @@ def default_backend(device: torch.device | str, dtype: torch.dtype = torch.float
     """Name of the backend that is taken for tensors on `device` where none is named."""
     if _chosen is not None:
         return _chosen
-    gpu = torch.device(device).type == "cuda"
-    fused = gpu and dtype != torch.float64 and "triton" in available_backends()
+    fused = dtype != torch.float64 and kernels_serve(ATTENTION, torch.device(device))
     return "triton" if fused else "tiles"
+
+
+def kernels_serve(family: str, device: torch.device) -> bool:
+    """Whether Triton's kernels of a family compute on `device` where nothing else is named: on a GPU,
+    if they can run and no check before has found them wrong."""
+    return device.type == "cuda" and "triton" in available_backends() and family not in faults
 
 
 @contextmanager
@@ -96,8 +101,9 @@ def describe(device: torch.device | str) -> str:
     """One line for logs: the default backend on `device`, and what else there is."""
     others = [name for name in available_backends() if name != default_backend(device)]
     without = ""
-    if torch.device(device).type == "cuda" and "triton" not in available_backends():
-        without = f"; slower than need be: no Triton kernels, because {triton_fault()}"
+    if torch.device(device).type == "cuda" and not kernels_serve(ATTENTION, torch.device(device)):
+        reason = faults.get(ATTENTION) or triton_fault()
+        without = f"; slower than need be: no Triton kernels, because {reason}"
     return (
         f"neighbourhood attention on {device}: {default_backend(device)} "
         f"(also available: {', '.join(others)}){without}"

@@ -11,6 +11,11 @@ import torch
 
 from stylenat.precision import TENSOR_CORES
 
+# Families of kernels, and why one of them is left out in this process: what
+# `stylenat.models.self_check` found.
+ATTENTION, ADAIN = "neighbourhood attention", "AdaIN's norm"
+faults: dict[str, str] = {}
+
 
 @cache
 def triton_fault() -> str | None:
