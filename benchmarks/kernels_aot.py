@@ -103,6 +103,33 @@ def work(case: Case, tile: int, block: int) -> dict[str, int]:
     return total
 
 
+def offset_rounds(case: Case, tile: int, block: int, offsets: int) -> float:
+    """How often a piece of the bias gradient goes through its loop over offsets, in the mean."""
+    rounds, pieces = 0, 0
+    for group in case.groups:
+        kernel = group.kernel_size
+        widths = Counter(
+            keys for keys, _ in boxes(case.side, group.dilation, kernel, tile).elements()
+        )
+        for first_pixel in range(group.dilation):
+            members = (case.side - first_pixel + group.dilation - 1) // group.dilation
+            for first in range(0, members, tile):
+                last = min(first + tile, members) - 1
+                top, bottom = (
+                    min(max(q - kernel // 2, 0), members - kernel) + end
+                    for q, end in ((first, 0), (last, kernel))
+                )
+                for width, across in widths.items():
+                    for start in range(0, (bottom - top) * width, block):
+                        end = min(start + block, (bottom - top) * width)
+                        lowest = max(top + start // width, bottom - kernel) - last
+                        highest = min(top + (end - 1) // width, top + kernel - 1) - first
+                        rows = highest - lowest + 1
+                        rounds += group.heads * across * -(-rows * (2 * kernel - 1) // offsets)
+                        pieces += group.heads * across
+    return rounds / pieces
+
+
 # ---------------------------------------------------------------------------- compilation
 
 
@@ -223,12 +250,7 @@ def seconds(name: str, code: Code, warps: int, case: Case, options: dict, gpu: G
         )
         # The last instruction is a branch to itself, behind the end.
         after = code.instructions[loop.last + 1 : -1]
-        low = math.floor(rounds)
-        kinds = [
-            (before + body * number + after, programs * share)
-            for number, share in ((low, 1 - rounds + low), (low + 1, rounds - low))
-            if share
-        ]
+        kinds = repeated(before, body, after, rounds, programs)
     # Where there are few programs, every multiprocessor has some of them.
     at_once = min(warps // options["num_warps"], -(-programs // gpu.multiprocessors))
     total = sum(
@@ -255,17 +277,16 @@ def pieces(
     at_once = -(-case.batch // min(case.batch, -(-PARTIAL_SUMS // number)))
     parts = -(-case.batch // at_once)
     full = blocks / case.batch * parts
-    kernel = max(group.kernel_size for group in case.groups)
-    offsets = -(-((2 * kernel - 1) ** 2) // options["OFFSETS"])
     whole, *inner = code.loops
     over_images = next(loop for loop in inner if loop.products)
     over_offsets = next(loop for loop in inner if not loop.products)
     lines = code.instructions
     end = lines[over_offsets.last + 1 : whole.last + 1]
-    trace = lines[whole.first : over_images.first]
-    trace += lines[over_images.first : over_images.last + 1] * at_once
-    trace += lines[over_images.last + 1 : over_offsets.first]
-    trace += lines[over_offsets.first : over_offsets.last + 1] * offsets + end
+    before = lines[whole.first : over_images.first]
+    before += lines[over_images.first : over_images.last + 1] * at_once
+    before += lines[over_images.last + 1 : over_offsets.first]
+    body = lines[over_offsets.first : over_offsets.last + 1]
+    rounds = offset_rounds(case, tile, block, options["OFFSETS"])
     skip = next(
         place
         for place, target in code.branches
@@ -273,7 +294,22 @@ def pieces(
     )
     empty = lines[whole.first : skip + 1] + end
     programs = heads * min(number * parts, PARTIAL_SUMS)
-    return programs, [(trace, full), (empty, heads * number * parts - full)]
+    idle = heads * number * parts - full
+    return programs, [*repeated(before, body, end, rounds, full), (empty, idle)]
+
+
+def repeated(
+    before: list[Instruction],
+    body: list[Instruction],
+    after: list[Instruction],
+    rounds: float,
+    number: float,
+) -> list[tuple[list[Instruction], float]]:
+    """What is gone through how often, where a loop's ``rounds`` are the mean of ``number``: some
+    have the whole number below, the others that above."""
+    low = math.floor(rounds)
+    shares = ((low, 1 - rounds + low), (low + 1, rounds - low))
+    return [(before + body * times + after, number * share) for times, share in shares if share > 0]
 
 
 def floor_bytes(name: str, case: Case, itemsize: int) -> int:

@@ -66,6 +66,7 @@ def test_random_geometries(geometry, with_bias):
     "shape, kernel_size, dilation",
     [
         ((1, 1, 7, 18, 32), 7, 1),  # kernel x dilation = side; three tiles, the last of two columns
+        ((1, 1, 18, 9, 4), 5, 1),  # a tile inside, and blocks that reach part of the bias's rows
         ((2, 1, 5, 6, 8), 3, 1),
         ((1, 1, 6, 6, 100), 5, 1),
         ((1, 1, 3, 3, 128), 3, 1),

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import product
 
 import pytest
 
@@ -162,6 +163,36 @@ def test_a_launch_goes_through_every_box():
     time = aot.seconds("forward", code, 4, case, options, gpu)
     rounds = amount["keys"] / amount["programs"]
     assert time == pytest.approx(aot.SLOWDOWN * (200 + 100 * rounds))
+
+
+@pytest.mark.parametrize(("side", "dilation", "kernel"), [(18, 1, 5), (24, 2, 7), (7, 1, 7)])
+def test_a_block_goes_through_the_offsets_of_its_pairs(side, dilation, kernel):
+    """Rows of the table, from the first to the last that a pair of a query and a key has; where the
+    map's border moves windows, the kernel may take some more."""
+    rounds = []
+    for pixel_y, pixel_x in product(range(dilation), repeat=2):
+        windows = [
+            [min(max(q - kernel // 2, 0), members - kernel) for q in range(members)]
+            for members in (len(range(pixel, side, dilation)) for pixel in (pixel_y, pixel_x))
+        ]
+        starts = (range(0, len(window), 8) for window in windows)
+        for tile in product(*starts):
+            ranges = [
+                window[first : first + 8] for window, first in zip(windows, tile, strict=True)
+            ]
+            box = list(product(*(range(w[0], w[-1] + kernel) for w in ranges)))
+            for start in range(0, len(box), 32):
+                rows = [
+                    key_y - tile[0] - number
+                    for key_y, _ in box[start : start + 32]
+                    for number, window in enumerate(ranges[0])
+                    if 0 <= key_y - window < kernel
+                ]
+                entries = (max(rows) - min(rows) + 1) * (2 * kernel - 1)
+                rounds.append(-(-entries // 64))
+    case = Case("x", 1, side, 32, (HeadGroup(2, kernel, dilation),))
+    mean = sum(rounds) / len(rounds)
+    assert mean <= aot.offset_rounds(case, 8, 32, 64) + 1e-9 <= 1.1 * mean
 
 
 def test_the_published_level_has_the_prototypes_amount_of_work():

@@ -314,7 +314,13 @@ def backward_bias(
                 dweights = tl.dot(grads, tl.trans(values), input_precision=PRECISION)
                 result += weights * (dweights - product[:, None])
 
-            for first_offset in range(0, side * side, OFFSETS):
+            # Of the table's rows, those between this block's keys and queries that attend to them.
+            first_key = top + start // (right - left)
+            last_key = top + (tl.minimum(start + BLOCK, size) - 1) // (right - left)
+            lowest = tl.maximum(first_key, bottom - kernel_size) - (end_y - 1)
+            highest = tl.minimum(last_key, top + kernel_size - 1) - first_y
+            end_offset = (highest + kernel_size) * side
+            for first_offset in range((lowest + kernel_size - 1) * side, end_offset, OFFSETS):
                 # Every query's pair of each offset, if it is in this block, then their sum.
                 offset = first_offset + tl.arange(0, OFFSETS)
                 pair_y = y[:, None] + (offset // side - kernel_size + 1)[None, :] - top
@@ -324,5 +330,5 @@ def backward_bias(
                 pairs = tl.gather(result, tl.where(found, pair, 0), 1)
                 sums = tl.sum(tl.where(found, pairs, 0.0), 0)
                 target = partial + line * entries + table + offset
-                inside = offset < side * side
+                inside = offset < end_offset
                 tl.store(target, tl.load(target, mask=inside, other=0.0) + sums, mask=inside)
