@@ -30,11 +30,11 @@ from stylenat.errors import UserError
 from stylenat.io import atomic, write_json
 
 KERNELS = ("forward", "backward_queries", "backward_keys", "backward_bias")
-# Precision: dtype, its name in Triton, what products of float32 numbers are.
+# Precision: dtype, its name in Triton, how exact products of float32 numbers are.
 PRECISIONS = {
-    "float32": (torch.float32, "fp32", "tf32x3"),
-    "tf32": (torch.float32, "fp32", "tf32"),
-    "bfloat16": (torch.bfloat16, "bf16", "tf32"),
+    "float32": (torch.float32, "fp32", "highest"),
+    "tf32": (torch.float32, "fp32", "high"),
+    "bfloat16": (torch.bfloat16, "bf16", "high"),
 }
 BATCH = 8
 # How many times as long as simulated an H200 takes, the same for all kernels within an eighth.
@@ -153,7 +153,9 @@ def build(name: str, capability: int, case: Case, precision: str) -> tuple[Any, 
     heads = sum(group.heads for group in case.groups)
     shape = (case.batch, case.side, case.side, 3, heads, case.head_dim)
     q = torch.empty(shape, dtype=dtype, device="meta").permute(3, 0, 4, 1, 2, 5)[0]
-    options = triton_ops._options(q) | {"BIASED": True, "OFFSETS": 64, "PRECISION": products}
+    torch.set_float32_matmul_precision(products)
+    options = triton_ops._options(q, name, capability // 10)
+    options |= {"BIASED": True, "OFFSETS": 64}
     dilations = [group.dilation for group in case.groups]
     values = dict(
         zip(
@@ -164,7 +166,7 @@ def build(name: str, capability: int, case: Case, precision: str) -> tuple[Any, 
     )
     for axis, stride in zip(("b", "h", "y", "x"), q.stride(), strict=False):
         values |= {f"stride_{axis}": stride, f"dstride_{axis}": stride}
-    launch = {key: options[key] for key in ("num_warps", "num_stages")}
+    launch = {key: options[key] for key in ("num_warps", "num_stages", "maxnreg")}
     constants = {key: value for key, value in options.items() if key in kernel.arg_names}
     signature, attributes = {}, {}
     for place, argument in enumerate(kernel.arg_names):

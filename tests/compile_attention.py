@@ -26,8 +26,10 @@ CAPABILITIES = {80: 163 << 10, 90: 227 << 10}
 def build(kernel, capability: int, dtype: torch.dtype, head_dim: int):
     """The compiled kernel for q, k and v that are views of a linear layer's output."""
     q = torch.empty(1, 8, 8, 3, 4, head_dim, dtype=dtype, device="meta")[:, :, :, 0]
-    options = triton_ops._options(q.permute(0, 3, 1, 2, 4)) | {"BIASED": True, "OFFSETS": 64}
-    launch = {key: options.pop(key) for key in ("num_warps", "num_stages")}
+    q = q.permute(0, 3, 1, 2, 4)
+    options = triton_ops._options(q, kernel.__name__, capability // 10)
+    options |= {"BIASED": True, "OFFSETS": 64}
+    launch = {key: options.pop(key) for key in ("num_warps", "num_stages", "maxnreg")}
     constants = {key: value for key, value in options.items() if key in kernel.arg_names}
     signature, attributes = {}, {}
     for place, name in enumerate(kernel.arg_names):

@@ -132,14 +132,15 @@ def _gradients(
     bias = _over(bias, scale)
     grid = (q.shape[0] * q.shape[1] * _tiles(q, dilations),)
     sizes = (*_sizes(q, dilations), *q.stride()[:4], *dq.stride()[:4], scale)
-    options = {"BIASED": bias is not None, **_options(q)}
     with torch.cuda.device_of(q):
         triton_kernels.backward_queries[grid](
-            q, k, v, bias, groups, out, lse, grad, dq, delta, *sizes, **options
-        )
+            q, k, v, bias, groups, out, lse, grad, dq, delta, *sizes,
+            BIASED=bias is not None, **_options(q, "backward_queries"),
+        )  # fmt: skip
         triton_kernels.backward_keys[grid](
-            q, k, v, bias, groups, lse, delta, grad, dk, dv, *sizes, **options
-        )
+            q, k, v, bias, groups, lse, delta, grad, dk, dv, *sizes,
+            BIASED=bias is not None, **_options(q, "backward_keys"),
+        )  # fmt: skip
     return dqkv, delta
 
 
@@ -159,7 +160,7 @@ def _bias_gradient(
     """The gradient of bias."""
     q, k, v = _queries_keys_values(inputs)
     batch, all_heads, height, width, _ = q.shape
-    options = _options(q)
+    options = _options(q, "backward_bias")
     # The largest box of keys that a tile has, in blocks.
     blocks = max(
         math.prod(min(TILE + kernel_size - 1, -(-side // dilation)) for side in (height, width))
@@ -263,18 +264,28 @@ def _sizes(q: Tensor, dilations: list[int]) -> tuple[int, ...]:
     return heads, _tiles(q, dilations), height, width, slots
 
 
-def _options(q: Tensor) -> dict[str, Any]:
-    """Compile-time arguments."""
+def _options(q: Tensor, kernel: str = "forward", capability: int | None = None) -> dict[str, Any]:
+    """Compile-time arguments of a kernel, on a GPU of this compute capability's first number, which
+    is that of the device unless given."""
+    if capability is None:
+        capability = torch.cuda.get_device_capability(q.device)[0] if q.is_cuda else 0
     head_dim = q.shape[-1]
-    exact = torch.get_float32_matmul_precision() == "highest"
+    # Three products of TF32 numbers are as exact as one of float32, and run on tensor cores.
+    exact = q.dtype == torch.float32 and torch.get_float32_matmul_precision() == "highest"
     width = head_dim * q.element_size()  # of a pixel, in bytes
+    # These take few registers by themselves: products read operands from shared memory.
+    halves = q.element_size() == 2 and kernel != "backward_bias"
+    slim = capability in (9, 10) and (halves or kernel == "forward")
     return {
         "HEAD_DIM": head_dim,
         "ALIGN": math.gcd(*q.stride()[:4], head_dim, 16),
-        # Three products of TF32 numbers are as exact as one of float32, and run on tensor cores.
         "PRECISION": "tf32x3" if exact else "tf32",
         "TILE": TILE,
-        "BLOCK": BLOCK if width <= 256 else BLOCK // 2,
+        # The gradients of keys and values have the most to hold.
+        "BLOCK": BLOCK // 2 if width > 256 or (exact and kernel == "backward_keys") else BLOCK,
         "num_warps": 4 if width <= 128 else 8,
         "num_stages": 1,
+        # Registers of a thread, so that four programs share a multiprocessor, or three: the
+        # assembler would take more, and the programs missing then hide less latency than it gains.
+        "maxnreg": None if width > 128 or slim else 168 if exact else 128,
     }
