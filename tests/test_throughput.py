@@ -56,7 +56,7 @@ def weights(tmp_path, generator):
 
 
 def test_upstreams_protocol_comes_first_then_the_sweep(tmp_path, weights, generator):
-    records = run(tmp_path / "t.json", [4, 1], seconds=60, weights=[weights])
+    records = run(tmp_path / "t.json", [4, 1], seconds=3600, weights=[weights])
     measured = [
         (r["protocol"], r["batch_size"], r["timed"], r["warmup"], r["rounds"]) for r in records
     ]
