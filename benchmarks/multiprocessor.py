@@ -72,10 +72,13 @@ class Code:
     def loops(self) -> list[Loop]:
         """The longest first."""
         found = []
+        names = [instruction.name for instruction in self.instructions]
+        # Behind the end there are only waits that go on, and a branch to itself.
+        end = len(names) - names[::-1].index("EXIT") if "EXIT" in names else len(names)
         for place, target in self.branches:
-            if target < place:  # the last instruction of all is a branch to itself
-                names = [instruction.name for instruction in self.instructions[target:place]]
-                found.append(Loop(target, place, any("MMA" in name for name in names)))
+            if target < place < end:
+                products = any("MMA" in name for name in names[target:place])
+                found.append(Loop(target, place, products))
         return sorted(found, key=lambda loop: -loop.length)
 
 

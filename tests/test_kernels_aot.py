@@ -50,7 +50,10 @@ SASS = """
         /*0080*/                   EXIT ;                               /* 0x0000000000000000 */
                                                                         /* 0x000fea0000000000 */
 .L_x_4:
-        /*0090*/                   BRA `(.L_x_4) ;                      /* 0x0000000000000000 */
+        /*0090*/              @!P1 BRA `(.L_x_2) ;                      /* 0x0000000000000000 */
+                                                                        /* 0x000fea0000000000 */
+.L_x_5:
+        /*00a0*/                   BRA `(.L_x_5) ;                      /* 0x0000000000000000 */
                                                                         /* 0x000fc00000000000 */
 """
 RATES = Rates(512)
@@ -59,7 +62,7 @@ ADD = Instruction("FADD", 1, NONE, NONE, ())
 
 def test_loops_and_branches_of_a_disassembly():
     code = parse(SASS)
-    assert len(code.instructions) == 10
+    assert len(code.instructions) == 11
     assert code.loops == [Loop(1, 7, True), Loop(2, 3, True), Loop(5, 6, False)]
     assert (4, 9) in code.branches
 
