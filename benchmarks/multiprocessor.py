@@ -73,10 +73,11 @@ class Code:
         """The longest first."""
         found = []
         names = [instruction.name for instruction in self.instructions]
-        # Behind the end there are only waits that go on, and a branch to itself.
         end = len(names) - names[::-1].index("EXIT") if "EXIT" in names else len(names)
         for place, target in self.branches:
-            if target < place < end:
+            # Behind the end may be a loop's way back, and waits that go on where they were left.
+            waits = any(name.startswith("SYNCS") for name in names[end:place])
+            if target < place and not waits:
                 products = any("MMA" in name for name in names[target:place])
                 found.append(Loop(target, place, products))
         return sorted(found, key=lambda loop: -loop.length)

@@ -50,10 +50,12 @@ SASS = """
         /*0080*/                   EXIT ;                               /* 0x0000000000000000 */
                                                                         /* 0x000fea0000000000 */
 .L_x_4:
-        /*0090*/              @!P1 BRA `(.L_x_2) ;                      /* 0x0000000000000000 */
+        /*0090*/                   SYNCS.PHASECHK.TRYWAIT P1, [R6] ;    /* 0x0000000000000000 */
+                                                                        /* 0x000fea0000000000 */
+        /*00a0*/              @!P1 BRA `(.L_x_2) ;                      /* 0x0000000000000000 */
                                                                         /* 0x000fea0000000000 */
 .L_x_5:
-        /*00a0*/                   BRA `(.L_x_5) ;                      /* 0x0000000000000000 */
+        /*00b0*/                   BRA `(.L_x_5) ;                      /* 0x0000000000000000 */
                                                                         /* 0x000fc00000000000 */
 """
 RATES = Rates(512)
@@ -62,9 +64,14 @@ ADD = Instruction("FADD", 1, NONE, NONE, ())
 
 def test_loops_and_branches_of_a_disassembly():
     code = parse(SASS)
-    assert len(code.instructions) == 11
+    assert len(code.instructions) == 12
     assert code.loops == [Loop(1, 7, True), Loop(2, 3, True), Loop(5, 6, False)]
     assert (4, 9) in code.branches
+
+
+def test_the_way_back_of_a_loop_may_be_behind_the_end():
+    code = parse(SASS.replace("SYNCS.PHASECHK.TRYWAIT P1, [R6] ;", "NOP ;"))
+    assert Loop(2, 10, True) in code.loops
 
 
 def test_what_the_assembler_decided():
