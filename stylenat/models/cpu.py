@@ -2,16 +2,15 @@
 
 Times as fast as without, on one and on two threads of an AMD EPYC (Zen 5, AVX-512), PyTorch 2.13:
 
-==========================  ==================  ==========================
-way                         demo, 8 images      FFHQ-256, 1 image
-==========================  ==================  ==========================
-linear layers by oneDNN     1.02 to 1.07, 0.98  1.60 to 1.72, 1.58 to 1.72
-norms by their definition   1.30, 1.24          1.08, 1.10
-==========================  ==================  ==========================
+=========================  ==============  =================
+way                        demo, 8 images  FFHQ-256, 1 image
+=========================  ==============  =================
+linear layers by oneDNN    1.03, 0.99      1.56, 1.56
+norms by their definition  1.30, 1.19      1.09, 1.09
+=========================  ==============  =================
 
-``python -m benchmarks.cpu`` measures them; the ranges are of two runs, the first at commit b83f57b.
-The MLP by rows gains no time (0.98 to 1.01) but memory: at 256² with 8 images it takes 4.4 GB in
-place of 7.3.
+``python -m benchmarks.cpu`` measures them (benchmarks/results/cpu.md). The MLP by rows gains no time
+(0.98 to 1.01 at commit b83f57b) but memory: at 256² with 8 images it takes 4.4 GB in place of 7.3.
 """
 
 from collections.abc import Callable
