@@ -112,3 +112,23 @@ def test_passes_in_one_batch_are_passes_one_after_the_other(frozen):
         assert (one.grad is None) == (other.grad is None) == (not one.requires_grad), name
         torch.testing.assert_close(one.grad, other.grad)
     torch.testing.assert_close(together.state_dict(), apart.state_dict())
+
+
+def test_some_passes_are_those_of_all():
+    """Logits, gradients and the vectors of the spectral norms."""
+    networks = [Discriminator(experiment().discriminator).double() for _ in range(2)]
+    networks[1].load_state_dict(networks[0].state_dict())
+    before = copy.deepcopy(networks[0].state_dict())
+    images = normal("images", (4 * 8, 3, SIZE, SIZE)).double().chunk(4)
+    weights = normal("weights", (4 * 8, 1)).double().chunk(4)
+    together, apart = networks
+    expected = together(torch.cat(images), 4).chunk(4)
+    torch.autograd.backward(expected, weights)
+    for which in (slice(0, None, 2), slice(1, None, 2)):
+        apart.load_state_dict(before)
+        found = apart(torch.cat(images[which]), 4, which).chunk(2)
+        torch.testing.assert_close(found, expected[which])
+        torch.autograd.backward(found, weights[which])
+        torch.testing.assert_close(together.state_dict(), apart.state_dict())
+    for one, other in zip(together.parameters(), apart.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)

@@ -83,12 +83,11 @@ def test_no_more_images_are_computed_at_once_than_the_limit_or_a_group():
     trainer = build_trainer(experiment(), ALONE, 3)
     made, judged = [], []
     trainer.generator.register_forward_pre_hook(lambda _, z: made.append(len(z[0])))
-    trainer.discriminator.register_forward_pre_hook(  # of images, and in how many passes they are
-        lambda _, x: judged.append(len(x[0]) // (*x, 1)[1])
-    )
+    trainer.discriminator.register_forward_pre_hook(lambda _, x: judged.append(len(x[0])))
     advance(trainer, 1)
     assert made == [3, 3, 2] + 2 * [3, 1, 3, 1], "for D, and twice for each of G's groups"
-    assert set(judged) == {4}
+    of_each_group = ([8, 8], [4], [4])  # fakes and reals, both with what bCR makes of them; R1; G's
+    assert judged == [size for sizes in of_each_group for size in 2 * sizes]
 
 
 def test_passes_are_as_few_as_the_limit_allows():

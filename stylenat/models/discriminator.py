@@ -151,10 +151,12 @@ class Discriminator(nn.Module):
         kept = {parameter for level in levels for parameter in level.parameters()}
         return [parameter for parameter in self.parameters() if parameter not in kept]
 
-    def forward(self, images: Tensor, passes: int = 1) -> Tensor:
+    def forward(self, images: Tensor, passes: int = 1, which: slice = slice(None)) -> Tensor:
         """With ``passes``, the logits of as many passes one after the other, each with a power
-        iteration and groups of its own: images and logits are (passes · B, …)."""
-        normalise(self.normalised, passes)
+        iteration and groups of its own: images and logits are (passes · B, …). If only some of
+        them are wanted, images and logits are those of ``which``."""
+        normalise(self.normalised, passes, which)
+        passes = len(range(passes)[which])
         wavelets: Tensor = self.dwt(images)
         features: Tensor | None = None
         for level, from_rgb in enumerate(self.from_rgbs):

@@ -36,16 +36,17 @@ def with_norm(layer: nn.Module) -> nn.Module:
     return layer
 
 
-def normalise(layers: Sequence[Normalised], passes: int) -> None:
+def normalise(layers: Sequence[Normalised], passes: int, which: slice = slice(None)) -> None:
     """Begin as many passes: set ``weight`` of each layer, divided by σ of the first pass, and
-    ``scale``, that σ divided by those of all passes.
+    ``scale``, that σ divided by those of ``which`` of the passes.
 
     In training, each pass begins with a power iteration.
     """
     ordered = sorted(layers, key=lambda layer: layer.weight_orig.shape)
-    vectors, normalised = _iterate(ordered, passes)
+    (scales, first, left, right), normalised = _iterate(ordered, passes)
     weights = [layer.weight_orig for layer in ordered]
-    scales, *normalised = DivideByNorms.apply(*vectors, *normalised, *weights)
+    wanted = scales[which], first, left[which], right[which]
+    scales, *normalised = DivideByNorms.apply(*wanted, *normalised, *weights)
     for layer, weight, scale in zip(ordered, normalised, scales.unbind(1), strict=True):
         trained = layer.weight_orig.requires_grad
         layer.weight = weight if trained else weight.detach()

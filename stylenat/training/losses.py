@@ -1,15 +1,19 @@
 """The losses of StyleNAT's training (paper, section 4), as functions of tensors."""
 
 from collections.abc import Callable
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Non-saturating loss of logits (B, 1): mean softplus(−real) + mean softplus(fake)."""
-    return F.softplus(-real).mean() + F.softplus(fake).mean()
+def discriminator_loss(real: Tensor | None = None, fake: Tensor | None = None) -> Tensor:
+    """Non-saturating loss of logits (B, 1): mean softplus(−real) + mean softplus(fake); where only one
+    of the two is given, its term alone."""
+    signed = [] if real is None else [-real]
+    signed += [] if fake is None else [fake]
+    return reduce(torch.add, [F.softplus(logits).mean() for logits in signed])
 
 
 def generator_loss(fake: Tensor) -> Tensor:

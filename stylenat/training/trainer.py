@@ -6,8 +6,8 @@ discriminator's passes, because each one advances its spectral norms by a power 
 
 import copy
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial, reduce
 from typing import Any, cast
 
 import torch
@@ -35,7 +35,8 @@ class Trainer:
     ``generator_ema`` is the exponential moving average of the generator, what is sampled and
     evaluated. ``step`` counts finished iterations; learning rates are a function of it. Where memory
     is short, this rank computes its share of the batch in parts of at most ``microbatch`` images; the
-    discriminator, whose minibatch-stddev groups cannot be split, in parts of at least one group.
+    discriminator, whose minibatch-stddev groups cannot be split, in parts of at least one group, fakes
+    and reals apart.
     ``precision`` is that of the networks' passes (:mod:`stylenat.precision`; ``auto``: by the
     device); losses, R1, optimisers and the average are float32. ``execution`` may be ``graph``: what
     an iteration launches on a GPU is recorded and played back (:mod:`stylenat.training.graphs`).
@@ -55,6 +56,11 @@ class Trainer:
         self.world = world or World(0, 1, next(generator.parameters()).device)
         self.accumulation_steps = self.world.accumulation_steps(config.batch_size, microbatch)
         self.microbatch = microbatch
+        # Which of the discriminator's passes are computed together: all, or, because no term of its
+        # loss is of fakes and reals, those of fakes before those of reals.
+        self.together = (
+            [slice(None)] if microbatch is None else [slice(0, None, 2), slice(1, None, 2)]
+        )
         self.precision = resolve(precision, self.world.device)
         self.generator = generator.train()
         self.discriminator = discriminator.train()
@@ -153,17 +159,20 @@ class Trainer:
             ]
             if consistent:
                 batches += [augmented_fakes[part], augmented_reals[part]]
-            fake, real, *augmented = self._discriminate(*batches)
-            loss = discriminator_loss(real, fake)
-            means = {"loss_d": loss, "d_real": real.mean(), "d_fake": fake.mean()}
-            if self.ada:
-                means["sign_real"] = real.sign().mean()
-            if consistent:
-                bcr = F.mse_loss(augmented[0], fake) + F.mse_loss(augmented[1], real)
-                loss = loss + config.bcr_weight * bcr
-                means["bcr"] = bcr
-            (loss / self.accumulation_steps).backward()
-            self._sum(sums, means)
+            for which in self._with_same_norms(self.together):
+                kinds = ("fake", "real")[which]
+                logits = self._discriminate(*batches, which=which)
+                plain, augmented = dict(zip(kinds, logits, strict=False)), logits[len(kinds) :]
+                loss = discriminator_loss(**plain)
+                means = {"loss_d": loss} | {f"d_{kind}": x.mean() for kind, x in plain.items()}
+                if self.ada and "real" in plain:
+                    means["sign_real"] = plain["real"].sign().mean()
+                if consistent:
+                    bcr = reduce(torch.add, map(F.mse_loss, augmented, plain.values()))
+                    loss = loss + config.bcr_weight * bcr
+                    means["bcr"] = bcr
+                (loss / self.accumulation_steps).backward()
+                self._sum(sums, means)
         return self._update(self.discriminator, sums, "grad_norm_d", config.gradient_clip)
 
     def _r1_step(self, reals: Tensor, augment: Augment) -> Record:
@@ -225,21 +234,27 @@ class Trainer:
         pieces: tuple[Tensor, ...] = batch.split(self.microbatch or len(batch))
         return pieces
 
-    def _discriminate(self, *batches: Tensor) -> tuple[Tensor, ...]:
-        """Logits of batches in passes one after the other, which are computed together."""
-        images = batches[0] if len(batches) == 1 else torch.cat(batches)
+    def _discriminate(self, *batches: Tensor, which: slice = slice(None)) -> tuple[Tensor, ...]:
+        """Logits of ``which`` of the batches, computed together. The passes of all batches are one
+        after the other."""
+        wanted = batches[which]
+        images = wanted[0] if len(wanted) == 1 else torch.cat(wanted)
         with layers(self.precision, self.world.device):
-            return self.discriminator(images, len(batches)).chunk(len(batches))
+            return self.discriminator(images, len(batches), which).chunk(len(wanted))
 
     def _parts(self) -> Iterator[slice]:
         """Our share in :attr:`accumulation_steps` parts, whose gradients add up to those of the whole.
 
         Part m holds every ``accumulation_steps``-th sample, so that the minibatch-stddev groups are the same
-        sets. A power iteration belongs to a forward of the batch, not of a part, so each part
-        finds the spectral norms as the first one did.
+        sets. A power iteration belongs to a forward of the batch, not of a part.
         """
-        if self.accumulation_steps == 1:
-            yield slice(None)
+        steps = self.accumulation_steps
+        return self._with_same_norms([slice(n, None, steps) for n in range(steps)])
+
+    def _with_same_norms(self, parts: Sequence[slice]) -> Iterator[slice]:
+        """The parts, each of which finds the spectral norms as the first one did."""
+        if len(parts) == 1:
+            yield parts[0]
             return
         vectors = [
             buffer
@@ -247,9 +262,9 @@ class Trainer:
             if name.endswith(("weight_u", "weight_v"))
         ]
         before = [vector.clone() for vector in vectors]
-        for number in range(self.accumulation_steps):
+        for part in parts:
             torch._foreach_copy_(vectors, before)
-            yield slice(number, None, self.accumulation_steps)
+            yield part
 
     def _sum(self, sums: dict[str, Tensor], means: dict[str, Tensor]) -> None:
         """Add one part's means to those of the share."""
