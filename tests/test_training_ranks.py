@@ -79,15 +79,24 @@ def test_several_passes_equal_one(alone, microbatch):
     assert_equal(trained(ALONE, microbatch), alone)
 
 
-def test_no_more_images_are_computed_at_once_than_the_limit_or_a_group():
-    trainer = build_trainer(experiment(), ALONE, 3)
+@pytest.mark.parametrize(
+    ("most", "generated", "judged_for_d"),
+    [
+        # For D, and twice for each of G's groups; fakes and reals, both with what bCR makes of them.
+        (3, [3, 3, 2] + 2 * [3, 1, 3, 1], [8, 8]),
+        (4, 2 * [4, 4], [16]),
+    ],
+)
+def test_no_more_images_are_computed_at_once_than_the_limit_or_a_group(
+    most, generated, judged_for_d
+):
+    trainer = build_trainer(experiment(), ALONE, most)
     made, judged = [], []
     trainer.generator.register_forward_pre_hook(lambda _, z: made.append(len(z[0])))
     trainer.discriminator.register_forward_pre_hook(lambda _, x: judged.append(len(x[0])))
     advance(trainer, 1)
-    assert made == [3, 3, 2] + 2 * [3, 1, 3, 1], "for D, and twice for each of G's groups"
-    of_each_group = ([8, 8], [4], [4])  # fakes and reals, both with what bCR makes of them; R1; G's
-    assert judged == [size for sizes in of_each_group for size in 2 * sizes]
+    assert made == generated
+    assert judged == 2 * judged_for_d + 2 * [4] + 2 * [4], "for D, R1 and G, each in two groups"
 
 
 def test_passes_are_as_few_as_the_limit_allows():

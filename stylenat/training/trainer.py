@@ -35,8 +35,8 @@ class Trainer:
     ``generator_ema`` is the exponential moving average of the generator, what is sampled and
     evaluated. ``step`` counts finished iterations; learning rates are a function of it. Where memory
     is short, this rank computes its share of the batch in parts of at most ``microbatch`` images; the
-    discriminator, whose minibatch-stddev groups cannot be split, in parts of at least one group, fakes
-    and reals apart.
+    discriminator, whose minibatch-stddev groups cannot be split, in parts of at least one group, those
+    of fakes and reals apart if a group is more than ``microbatch``.
     ``precision`` is that of the networks' passes (:mod:`stylenat.precision`; ``auto``: by the
     device); losses, R1, optimisers and the average are float32. ``execution`` may be ``graph``: what
     an iteration launches on a GPU is recorded and played back (:mod:`stylenat.training.graphs`).
@@ -56,11 +56,12 @@ class Trainer:
         self.world = world or World(0, 1, next(generator.parameters()).device)
         self.accumulation_steps = self.world.accumulation_steps(config.batch_size, microbatch)
         self.microbatch = microbatch
-        # Which of the discriminator's passes are computed together: all, or, because no term of its
-        # loss is of fakes and reals, those of fakes before those of reals.
-        self.together = (
-            [slice(None)] if microbatch is None else [slice(0, None, 2), slice(1, None, 2)]
-        )
+        # Which of the discriminator's passes are computed together: all, or, where its group is more
+        # images than the generator computes at once, so that its own step takes the most memory,
+        # those of fakes before those of reals, because no term of its loss is of both.
+        part = self.world.check_batch(config.batch_size) // self.accumulation_steps
+        apart = microbatch is not None and microbatch < part
+        self.together = [slice(0, None, 2), slice(1, None, 2)] if apart else [slice(None)]
         self.precision = resolve(precision, self.world.device)
         self.generator = generator.train()
         self.discriminator = discriminator.train()
