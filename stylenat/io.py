@@ -168,7 +168,7 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"{path} cannot be read ({error.strerror}).") from error
     except (ValueError, RecursionError) as error:  # of JSON, or of its encoding
         raise UserError(
-            f"{path} is not valid JSON ({described(path)}; {error}); delete it and rerun."
+            f"{path} is not valid JSON ({described(path)}; {brief(error)}); delete it and rerun."
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import zipfile
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,18 @@ def test_a_truncated_file_is_refused(published_tensors, tmp_path, share):
     os.truncate(path, int(path.stat().st_size * share))
     with pytest.raises(UserError, match="c.pt is truncated"):
         interop.read_checkpoint(path)
+
+
+def test_what_torch_says_of_a_damaged_tensor_is_one_line(tmp_path):
+    whole = save(tmp_path / "whole.pt", {"g_ema": {"a": torch.ones(3)}})
+    path = tmp_path / "c.pt"
+    with zipfile.ZipFile(whole) as old, zipfile.ZipFile(path, "w") as new:
+        for name in old.namelist():
+            # The offset 0 that follows a tensor's storage becomes None.
+            new.writestr(name, old.read(name).replace(b"QK\0", b"QN"))
+    with pytest.raises(UserError, match="c.pt is truncated or not a PyTorch.*set_") as error:
+        interop.read_checkpoint(path)
+    assert "\n" not in str(error.value)
 
 
 def test_a_missing_file_is_refused(tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from stylenat.errors import UserError
+from stylenat.io import brief
 
 # An archive that grows further than data sets do is an attack or an accident.
 LARGEST_RATIO = 200
@@ -52,7 +53,7 @@ def extract(archive: Path, folder: Path) -> None:
         os.replace(partial, folder)
     except _FAULTS as error:
         raise UserError(
-            f"{archive} cannot be extracted ({error}); if the disk is not full, the archive is "
+            f"{archive} cannot be extracted ({brief(error)}); if the disk is not full, the archive is "
             "damaged: delete it and run the same command again."
         ) from error
 

@@ -17,7 +17,7 @@ from stylenat.data.prepare import Unusable, prepare
 from stylenat.data.sources import Source
 from stylenat.data.writer import StoreWriter, partial_path
 from stylenat.errors import UserError
-from stylenat.io import read_json, write_json
+from stylenat.io import brief, read_json, write_json
 from stylenat.records import Dataset
 
 log = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ def _confirm_written(writer: StoreWriter, settings: PackSettings, workers: int) 
             writer.confirm(checksum, digest)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{writer.partial} is damaged ({error}); delete it and run the same command again."
+            f"{writer.partial} is damaged ({brief(error)}); delete it and run the same command again."
         ) from error
 
 

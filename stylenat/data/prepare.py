@@ -32,6 +32,7 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from stylenat.data.metadata import upright, without_unused
+from stylenat.io import brief
 
 # Half an image is worse than none; some libraries switch this on for the whole process.
 ImageFile.LOAD_TRUNCATED_IMAGES = False
@@ -92,7 +93,7 @@ def decode(data: bytes, note: Note = lambda text: None) -> Image.Image:
     except Unusable:
         raise
     except Exception as error:  # whatever a damaged file provokes in a decoder
-        raise Unusable(f"cannot be decoded: {error}") from error
+        raise Unusable(f"cannot be decoded: {brief(error)}") from error
 
 
 def pixel_md5(image: Image.Image) -> str:

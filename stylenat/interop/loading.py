@@ -11,7 +11,7 @@ from stylenat.interop.inference import infer_config
 from stylenat.interop.layouts import from_published, is_published, to_published
 from stylenat.interop.reading import Checkpoint
 from stylenat.interop.styleswin import from_styleswin, is_styleswin, to_styleswin
-from stylenat.io import Json
+from stylenat.io import Json, brief
 from stylenat.models.generator import Generator
 
 # The reference registers this buffer without writing to it, so it holds whatever was there.
@@ -99,11 +99,11 @@ def _inferred(tensors: dict[str, Tensor], settings: Json, where: str) -> ModelCo
         return infer_config(tensors, settings)
     except KeyError as error:
         raise UserError(
-            f"{where}, is not a generator of StyleNAT or StyleSwin: it lacks {error}."
+            f"{where}, is not a generator of StyleNAT or StyleSwin: it lacks {brief(error)}."
         ) from error
     except (ArithmeticError, IndexError, TypeError, ValueError) as error:
         raise UserError(
-            f"{where}: its tensors and arguments make no model ({error}); state the model with "
+            f"{where}: its tensors and arguments make no model ({brief(error)}); state the model with "
             "--experiment."
         ) from error
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from stylenat.errors import UserError
-from stylenat.io import Json, described
+from stylenat.io import Json, brief, described
 from stylenat.torch_types import StateDict
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         step = _updates(optimizers)
         settings = _generator_settings(_plain(content.get("args")))
     except (AttributeError, TypeError, RecursionError) as error:
-        raise UserError(f"{path} is not a checkpoint of the reference ({error}).") from error
+        raise UserError(f"{path} is not a checkpoint of the reference ({brief(error)}).") from error
     if not networks:
         raise UserError(
             f"{path} is not a checkpoint of the reference: among its {len(content)} entries is "
@@ -110,7 +110,7 @@ def _load(path: Path) -> Any:
             "checkpoint of the reference needs; nothing of it was run, do not trust this file."
         ) from None
     except Exception as error:  # whatever a damaged file provokes in the reader
-        reason = str(error).partition(". ")[0] or type(error).__name__
+        reason = brief(error).partition(". ")[0]
         raise UserError(
             f"{path} is truncated or not a PyTorch checkpoint ({described(path)}; {reason}); fetch "
             "it again."

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from stylenat.errors import UserError
-from stylenat.io import atomic, described, sha256
+from stylenat.io import atomic, brief, described, sha256
 from stylenat.metrics.moments import Moments, Statistics
 from stylenat.records import StatisticsRecord
 
@@ -71,7 +71,7 @@ def read_gaussian(path: str | Path, metric: str = "fid") -> Gaussian:
         ) from None
     except Exception as error:  # whatever a damaged file provokes in the readers
         raise UserError(
-            f"{path} cannot be read ({described(path)}; {error}); fetch it again."
+            f"{path} cannot be read ({described(path)}; {brief(error)}); fetch it again."
         ) from error
     try:
         found = _gaussian(content.get(metric, content))

@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 
 from stylenat.errors import UserError
-from stylenat.io import read_npz, write_npz
+from stylenat.io import brief, read_npz, write_npz
 from stylenat.records import StatisticsRecord
 
 BLOCK = 4096  # vectors that are float64 at once
@@ -130,7 +130,7 @@ class Statistics:
             moments = Moments(int(arrays["count"]), arrays["sum"], arrays["outer"], shift)
         except (KeyError, TypeError) as error:
             raise UserError(
-                f"{path} does not hold statistics of features ({error} is missing); {remedy}."
+                f"{path} does not hold statistics of features ({brief(error)} is missing); {remedy}."
             ) from error
         optional = (arrays.get(name) for name in OPTIONAL)
         statistics = cls(moments, record, *optional)

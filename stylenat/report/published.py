@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from stylenat.errors import UserError
+from stylenat.io import brief
 from stylenat.report.rows import cells_of
 
 # Precision and reliability of a row, best first; the same method often has several.
@@ -51,7 +52,7 @@ def read_published(path: str | Path) -> list[PublishedResult]:
         frame = frame[texts + numbers]
     except (FileNotFoundError, KeyError, ValueError) as error:
         raise UserError(
-            f"{path} is not a table of published results ({error}); "
+            f"{path} is not a table of published results ({brief(error)}); "
             f"it needs the columns {', '.join(texts + numbers)}, with numbers in the last "
             f"{len(numbers)}."
         ) from error

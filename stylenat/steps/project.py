@@ -17,7 +17,7 @@ from stylenat import command
 from stylenat.data.prepare import Unusable, decode
 from stylenat.errors import UserError
 from stylenat.images import to_pixels
-from stylenat.io import atomic, sha256, write_npz
+from stylenat.io import atomic, brief, sha256, write_npz
 from stylenat.metrics.extractors import NETWORKS
 from stylenat.metrics.extractors.lite0 import packaged_weights
 from stylenat.metrics.perceptual import PerceptualDistance
@@ -118,7 +118,9 @@ def read_image(path: Path, side: int) -> np.ndarray:
             f"{path} cannot be read ({error.strerror}); give the path of an image."
         ) from error
     except Unusable as error:
-        raise UserError(f"{path} is no image to work with ({error}); give another one.") from error
+        raise UserError(
+            f"{path} is no image to work with ({brief(error)}); give another one."
+        ) from error
     if image.size != (side, side):
         raise UserError(
             f"{path} has {image.width} × {image.height} pixels, and the generator makes {side} × "

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 
 from stylenat.errors import UserError
+from stylenat.io import brief
 
 CLASS = "class"  # the attribute that holds an image's class
 LIST = "dataset.json"  # StyleGAN's
@@ -39,5 +40,5 @@ def _listed(where: str, read: Callable[[str], bytes]) -> dict[str, str]:
         raise UserError(f"{where} has no {LIST} with `labels`.") from None
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"{where}: {LIST} is not a list of pairs of file and class ({error})."
+            f"{where}: {LIST} is not a list of pairs of file and class ({brief(error)})."
         ) from error

@@ -10,7 +10,7 @@ from stylenat.data.extract import inside
 from stylenat.data.sources.files import Files
 from stylenat.data.transfer import Remote, download_all
 from stylenat.errors import UserError
-from stylenat.io import Json
+from stylenat.io import Json, brief
 from stylenat.records import FileRecord
 
 LICENCE = (
@@ -72,7 +72,7 @@ def read_list(path: Path) -> list[Remote]:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}).") from error
     except ValueError as error:
-        raise UserError(f"{path} is not FFHQ's list in JSON ({error}).") from error
+        raise UserError(f"{path} is not FFHQ's list in JSON ({brief(error)}).") from error
     try:
         return [
             Remote(

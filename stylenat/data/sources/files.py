@@ -15,6 +15,7 @@ from stylenat.data.sources.base import Source
 from stylenat.data.sources.classes import read_classes
 from stylenat.data.store import META_KEY, ImageStore, index_key
 from stylenat.errors import UserError
+from stylenat.io import brief
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +169,9 @@ class Zip(Source):
             except FileNotFoundError:
                 raise UserError(f"{self.path} does not exist.") from None
             except (OSError, zipfile.BadZipFile) as error:
-                raise UserError(f"{self.path} is not a whole zip archive ({error}).") from error
+                raise UserError(
+                    f"{self.path} is not a whole zip archive ({brief(error)})."
+                ) from error
         return self._archive
 
     def __getstate__(self) -> dict[str, object]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from stylenat.data.sources.base import Source
 from stylenat.errors import UserError
+from stylenat.io import brief
 
 
 class Parquet(Source):
@@ -31,7 +32,7 @@ class Parquet(Source):
             try:
                 opened = parquet.ParquetFile(file)
             except (OSError, ValueError) as error:
-                raise UserError(f"{file} is not a whole Parquet file ({error}).") from error
+                raise UserError(f"{file} is not a whole Parquet file ({brief(error)}).") from error
             column = _image_column(file, opened.schema_arrow)
             for group in range(opened.num_row_groups):
                 self.groups.append((file, group, column))
