@@ -1,9 +1,9 @@
-"""Make every number and picture that README, benchmarks/NOTES and this folder have of the demo.
+"""Make every number and picture that README and this folder have of the demo.
 
 They come from results/ of one commit: of `make demo`, and of `make demo-seeds` and `make demo-hour` once
 these were run.
 Numbers become docs/demo.csv, and from that docs/demo.md and docs/hour.md, whose text replaces what is
-between `<!-- docs/demo.md -->` and `<!-- end -->` in the documents.
+between `<!-- docs/demo.md -->` and `<!-- end -->` in README.
 """
 
 import csv
@@ -23,7 +23,7 @@ from stylenat.report.curves import read_training
 from stylenat.report.overview import training_of
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "benchmarks/NOTES.md")
+DOCUMENT = "README.md"
 BLOCK = re.compile(r"(<!-- (docs/[\w.-]+\.md) -->\n).*?(<!-- end -->)", re.DOTALL)
 DISTANCE = "fd_lite0"  # the table of every snapshot
 SEEDS = ("", "-seed1", "-seed2")  # of the demo: its experiment, and those of the same recipe
@@ -251,9 +251,8 @@ def make(root: Path, name: str) -> str:
     for path, (made, _, _) in copied.items():
         with atomic(root / path) as temporary:
             shutil.copyfile(results / made, temporary)
-    for path in DOCUMENTS:
-        document = root / path
-        write(document, fill(document.read_text(), texts))
+    document = root / DOCUMENT
+    write(document, fill(document.read_text(), texts))
     return commit
 
 
@@ -264,6 +263,6 @@ def write(path: Path, text: str) -> None:
 
 if __name__ == "__main__":
     try:
-        print(f"docs/, {' and '.join(DOCUMENTS)}: made from results of commit {make(ROOT, demo())}")
+        print(f"docs/, {DOCUMENT}: made from results of commit {make(ROOT, demo())}")
     except UserError as error:
         sys.exit(f"error: {error}")

@@ -113,9 +113,8 @@ def root(tmp_path) -> Path:
         path = results / f"logs/{log}.log"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"12:00:00 commit: {COMMIT}\n")
-    for name in docs.DOCUMENTS:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("Before\n<!-- docs/demo.md -->\nold\n<!-- end -->\nAfter\n")
+    before = "Before\n<!-- docs/demo.md -->\nold\n<!-- end -->\nAfter\n"
+    (tmp_path / docs.DOCUMENT).write_text(before)
     (tmp_path / "docs").mkdir()
     return tmp_path
 
